@@ -1,0 +1,81 @@
+"""What a tenant may do, as its plan says: the one place that admission and pages ask."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import uuid
+
+from django.db import models
+from django.utils import timezone
+
+from billing.models import Plan, Subscription, Usage
+from tenants.models import Tenant
+from tenants.ownership import entered_tenant_id
+
+
+@dataclasses.dataclass(frozen=True)
+class Entitlements:
+    """Limits of the plan, and how much of the period is used. `refusal`: why no call may begin, or None."""
+
+    plan: Plan
+    status: str
+    agents: int
+    concurrent_calls: int
+    included_minutes: int
+    used_seconds: int
+    overage_cents_per_minute: int
+    regions: int
+    warm_containers: int
+    retention_days: int
+    regulated: bool
+    trial_ends_at: datetime.datetime | None
+    period_started_at: datetime.datetime
+    refusal: str | None
+
+    @property
+    def used_minutes(self) -> int:
+        return self.used_seconds // 60
+
+
+def entitlements_of(tenant_id: uuid.UUID | None = None) -> Entitlements:
+    """Return what the entered tenant may do now."""
+    tenant = Tenant.objects.get(pk=tenant_id or entered_tenant_id())
+    subscription = Subscription.objects.select_related("plan").get()
+    plan = subscription.plan
+    used_seconds = (
+        Usage.objects.filter(
+            kind=Usage.Kind.CALL_SECONDS, occurred_at__gte=subscription.period_started_at
+        ).aggregate(total=models.Sum("quantity"))["total"]
+        or 0
+    )
+    return Entitlements(
+        plan=plan,
+        status=subscription.status,
+        agents=plan.max_agents,
+        concurrent_calls=plan.max_concurrent_calls,
+        included_minutes=plan.included_minutes,
+        used_seconds=used_seconds,
+        overage_cents_per_minute=plan.overage_cents_per_minute,
+        regions=plan.max_regions,
+        warm_containers=plan.max_warm_containers,
+        retention_days=plan.retention_days,
+        regulated=plan.regulated,
+        trial_ends_at=subscription.trial_ends_at,
+        period_started_at=subscription.period_started_at,
+        refusal=_refusal(tenant, subscription, used_seconds),
+    )
+
+
+def _refusal(tenant: Tenant, subscription: Subscription, used_seconds: int) -> str | None:
+    """See also: the gateway's admission statement (voice), which decides the same in one round trip."""
+    plan = subscription.plan
+    if tenant.is_suspended:
+        return "This account is suspended."
+    if subscription.trial_has_ended:
+        return f"The trial ended on {timezone.localtime(subscription.trial_ends_at):%-d %B}: choose a plan to go on."
+    if subscription.status == Subscription.Status.CANCELLED:
+        return "The subscription was cancelled: choose a plan to go on."
+    if plan.overage_cents_per_minute == 0 and used_seconds >= plan.included_minutes * 60:
+        return "The plan's minutes are used up."
+    return None

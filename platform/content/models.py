@@ -1,0 +1,78 @@
+"""What was said in calls, encrypted with the tenant's key.
+
+Calls are named by plain ids: these tables may live in another database than the calls do.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+
+from content.fields import EncryptedJSONField, EncryptedTextField
+from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
+
+
+class TenantKey(TenantOwned):
+    """A tenant's content key, wrapped by the master key. Empty: deleted, and the content with it."""
+
+    wrapped = models.BinaryField()
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant"], name="one_content_key_per_tenant")]
+
+    def __str__(self) -> str:
+        return f"Content key of {self.tenant_id}"
+
+
+class ContentQuerySet(TenantQuerySet):
+    def of_call(self, call_id: object) -> ContentQuerySet:
+        return self.filter(call_id=call_id)
+
+
+class TranscriptLine(TenantOwned):
+    """One thing that was said: recognised of the caller, or really spoken by the agent."""
+
+    class Role(models.TextChoices):
+        CALLER = "caller"
+        AGENT = "agent"
+
+    call_id = models.UUIDField()
+    position = models.PositiveIntegerField(help_text="Order within the call, from 0.")
+    turn_index = models.PositiveIntegerField()
+    role = models.CharField(max_length=8, choices=Role.choices)
+    text = EncryptedTextField()
+    interrupted = models.BooleanField(default=False)
+    at_ms = models.PositiveIntegerField(default=0, help_text="Milliseconds since the call began.")
+
+    objects = TenantManager.from_queryset(ContentQuerySet)()
+
+    class Meta:
+        ordering = ["call_id", "position"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "call_id", "position"], name="one_line_per_position")]
+
+    def __str__(self) -> str:
+        return f"{self.role} in turn {self.turn_index} of {self.call_id}"
+
+
+class ToolRun(TenantOwned):
+    """One run of a tool in a call, with what went in and what came out."""
+
+    call_id = models.UUIDField()
+    turn_index = models.PositiveIntegerField()
+    name = models.CharField(max_length=64)
+    arguments = EncryptedJSONField()
+    result = EncryptedJSONField(null=True)
+    ok = models.BooleanField()
+    error_code = models.CharField(max_length=64, blank=True)
+    duration_ms = models.PositiveIntegerField()
+    started_at = models.DateTimeField(default=timezone.now)
+
+    objects = TenantManager.from_queryset(ContentQuerySet)()
+
+    class Meta:
+        ordering = ["started_at"]
+        indexes = [models.Index(fields=["tenant", "call_id"], name="tool_runs_of_call")]
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.call_id}"

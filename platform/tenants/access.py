@@ -1,0 +1,65 @@
+"""Who may open a page. Every view says so with one of these decorators, or the site refuses to start (tenants.checks).
+
+The decorators only declare; tenants.middleware checks, and enters the tenant or the operator's scope around the view.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tenants.models import Role
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+    """`kind`: tenant, operator, signed_in, anonymous or internal. `reason`: why a view is open to those not signed in."""
+
+    kind: str
+    role: Role | None = None
+    reason: str = ""
+
+
+def _declare(access: Access) -> Callable[[View], View]:
+    def decorate(view: View) -> View:
+        view.access = access  # type: ignore[attr-defined]
+        return view
+
+    return decorate
+
+
+def tenant_access(role: Role) -> Callable[[View], View]:
+    """Members of the tenant in the address, with this role or a higher one. Outsiders get 404, lower roles 403."""
+    return _declare(Access("tenant", role=role))
+
+
+def anonymous_allowed(reason: str) -> Callable[[View], View]:
+    return _declare(Access("anonymous", reason=reason))
+
+
+def internal_access(reason: str) -> Callable[[View], View]:
+    """Programs with a token that the view itself checks."""
+    return _declare(Access("internal", reason=reason))
+
+
+operator_access = _declare(Access("operator"))
+"""Operators of this installation; the view runs in the operator's scope. Everybody else gets 404."""
+
+signed_in = _declare(Access("signed_in"))
+
+THIRD_PARTY = {
+    "admin": Access("operator"),
+    "account": Access("anonymous", reason="django-allauth checks each of its pages itself"),
+}
+"""Access to other people's views, by the first part of their URL name (`admin:index`, `account_login`)."""
+
+
+def access_to(view: Any, url_name: str) -> Access | None:
+    """Return what a view declares, or what THIRD_PARTY says of it."""
+    declared = getattr(view, "access", None)
+    if declared is not None:
+        return declared
+    return THIRD_PARTY.get(url_name.split(":")[0].split("_")[0])

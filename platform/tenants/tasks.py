@@ -1,0 +1,26 @@
+"""Celery tasks that enter their tenant first, and queueing them once the transaction stands."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from celery import Task
+from django.db import transaction
+
+from tenants.scope import current_alias, enter_tenant
+
+
+class TenantTask(Task):
+    """A task of one tenant: called with `tenant_id=…`, which is entered around the body and not passed to it."""
+
+    abstract = True
+
+    def __call__(self, *args: Any, tenant_id: str, **kwargs: Any) -> Any:
+        with enter_tenant(tenant_id):
+            return super().__call__(*args, **kwargs)
+
+
+def delay_on_commit(task: Task, **kwargs: Any) -> None:
+    """Queue a task when the current transaction commits; at once where there is none."""
+    transaction.on_commit(functools.partial(task.delay, **kwargs), using=current_alias())
