@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -123,7 +124,7 @@ def test_an_outsider_sees_and_changes_no_row_of_any_table(
 def fill(table: str, tenant_id: uuid.UUID) -> None:
     """Put one row of the tenant into a table, whatever its columns, unless it holds one already.
 
-    References and checks are put aside for this row (`session_replication_role`), as only the bootstrap user may.
+    References are put aside for this row (`session_replication_role`), as only the bootstrap user may.
     """
     from tests.services import superuser_url
 
@@ -137,7 +138,8 @@ def fill(table: str, tenant_id: uuid.UUID) -> None:
                WHERE table_name = %s AND is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO'""",
             [table],
         ).fetchall()
-        values = {name: tenant_id if name == "tenant_id" else SAMPLES[kind] for name, kind in columns}
+        # Each further column of a kind gets a later value: what begins before it ends keeps its order.
+        values = {name: sample(kind, position) for position, (name, kind) in enumerate(columns)} | {"tenant_id": tenant_id}
         for model_field in OWNED_TABLES[table]._meta.local_fields:
             if model_field.column in values and model_field.choices:
                 values[model_field.column] = model_field.choices[0][0]
@@ -147,24 +149,25 @@ def fill(table: str, tenant_id: uuid.UUID) -> None:
         )
 
 
-SAMPLES = {
-    "uuid": uuid.UUID(int=7),
-    "character varying": "x",
-    "text": "x",
-    "bigint": 1,
-    "integer": 1,
-    "smallint": 1,
-    "numeric": 1,
-    "double precision": 1.0,
-    "boolean": False,
-    "bytea": b"x",
-    "jsonb": "{}",
-    "date": "2026-03-02",
-    "time without time zone": "09:00",
-    "timestamp with time zone": "2026-03-02T09:00:00Z",
-    "tstzrange": "[2026-03-02T09:00:00Z,2026-03-02T10:00:00Z)",
-    "ARRAY": [],
-}
+def sample(kind: str, position: int) -> object:
+    moment = datetime.datetime(2026, 3, 2, 1, tzinfo=datetime.UTC) + datetime.timedelta(minutes=position)
+    return {
+        "uuid": uuid.UUID(int=7),
+        "character varying": "x",
+        "bigint": 1,
+        "integer": 1,
+        "smallint": 1,
+        "numeric": 1,
+        "double precision": 1.0,
+        "boolean": False,
+        "bytea": b"x",
+        "jsonb": "{}",
+        "date": moment.date(),
+        "text": "x",
+        "time without time zone": moment.time(),
+        "timestamp with time zone": moment,
+        "ARRAY": [],
+    }[kind]
 
 
 def test_a_row_cannot_be_written_for_another_tenant(acme: Tenant, rival: Tenant) -> None:

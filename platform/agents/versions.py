@@ -1,0 +1,170 @@
+"""An agent's life: made from a template, edited as a draft, published, compared, rolled back."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from typing import Any
+
+from django.utils import timezone
+from django.utils.text import slugify
+
+from agents.catalog import AgentTemplate, problems_of
+from agents.models import Agent, AgentVersion, OpeningHours, Service
+from agents.models.scheduling import WEEKDAYS
+from billing.entitlements import entitlements_of
+from tenants import audit
+from tenants.models import User
+from tenants.scope import atomic
+
+
+class NotPossible(ValueError):
+    """A journey is refused. The sentence may be shown to who asked for it."""
+
+
+class InvalidConfig(NotPossible):
+    """A configuration cannot be published. `problems`: (path, sentence) of each thing to mend."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        where, sentence = problems[0]
+        super().__init__(f"{where}: {sentence}" if where else sentence)
+        self.problems = problems
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One changed value; `before` or `after` is None where it was added or removed."""
+
+    path: str
+    before: Any
+    after: Any
+
+
+def create_agent_from_template(
+    *, template: AgentTemplate, actor: User | None, name: str = "", slug: str = ""
+) -> Agent:
+    """Make an agent whose draft is the template's configuration; an empty calendar gets the template's hours and services.
+
+    Raises:
+        NotPossible: the plan's number of agents is reached.
+    """
+    with atomic():
+        limit = entitlements_of().agents
+        if Agent.objects.current().count() >= limit:
+            raise NotPossible(f"The plan allows {limit} agents: archive one, or choose a larger plan.")
+        name = name.strip() or template.name
+        agent = Agent.objects.create(
+            name=name, slug=slug or _free_slug(name), vertical=template.vertical, template_slug=template.slug,
+            draft={**template.config, "name": name},
+        )
+        set_up_scheduler(template)
+        audit.record(action="agent.created", target=name, actor=actor, details={"template": template.slug})
+    return agent
+
+
+def set_up_scheduler(template: AgentTemplate) -> None:
+    """Add the template's services that are missing, and its opening hours where there are none at all."""
+    known = {name.casefold() for name in Service.objects.values_list("name", flat=True)}
+    for service in template.services:
+        if service["name"].casefold() not in known:
+            Service.objects.create(**service)
+    if template.opening_hours and not OpeningHours.objects.exists():
+        for weekday, name in enumerate(WEEKDAYS):
+            for stretch in template.opening_hours.get(name.lower(), []):
+                opens, closes = (datetime.time.fromisoformat(each) for each in stretch.split("-"))
+                OpeningHours.objects.create(weekday=weekday, opens_at=opens, closes_at=closes)
+
+
+def save_draft(*, agent: Agent, draft: dict[str, Any], actor: User | None) -> list[tuple[str, str]]:
+    """Keep a draft, finished or not; return (path, sentence) of what would keep it from being published."""
+    with atomic():
+        agent.draft = draft
+        if isinstance(name := draft.get("name"), str) and name.strip():
+            agent.name = name.strip()[:80]
+        agent.save(update_fields=["draft", "name"])
+        audit.record(action="agent.draft_saved", target=agent.name, actor=actor)
+    return problems_of(draft)
+
+
+def publish(*, agent: Agent, actor: User | None, note: str = "") -> AgentVersion:
+    """Make the draft an immutable version, and the one that new calls get. No worker is touched.
+
+    Raises:
+        InvalidConfig: the draft has problems.
+        NotPossible: it is the same as the live version.
+    """
+    with atomic():
+        agent = Agent.objects.select_for_update().get(pk=agent.pk)
+        if problems := problems_of(agent.draft):
+            raise InvalidConfig(problems)
+        live = AgentVersion.objects.filter(pk=agent.live_version_id).first()
+        if live is not None and live.config == agent.draft:
+            raise NotPossible("Nothing has changed since the live version.")
+        last = AgentVersion.objects.filter(agent=agent).order_by("-number").values_list("number", flat=True).first()
+        version = AgentVersion.objects.create(
+            agent=agent, number=(last or 0) + 1, config=agent.draft, engine=agent.draft["engine"], note=note.strip()[:200],
+            published_by=actor,
+        )
+        _go_live(agent, version)
+        audit.record(
+            action="agent.published", target=agent.name, actor=actor, details={"version": version.number, "note": note}
+        )
+    return version
+
+
+def roll_back(*, agent: Agent, version: AgentVersion, actor: User | None) -> None:
+    """Make an older version the live one again. No new version is made: the numbers keep meaning what they meant."""
+    with atomic():
+        agent = Agent.objects.select_for_update().get(pk=agent.pk)
+        if version.agent_id != agent.pk:
+            raise NotPossible("That version is of another agent.")
+        before = agent.live_version.number if agent.live_version else None
+        _go_live(agent, version)
+        audit.record(
+            action="agent.rolled_back", target=agent.name, actor=actor, details={"from": before, "to": version.number}
+        )
+
+
+def archive(*, agent: Agent, actor: User | None) -> None:
+    """Take an agent out of service; its calls and versions stay."""
+    agent.archived_at = timezone.now()
+    agent.save(update_fields=["archived_at"])
+    audit.record(action="agent.archived", target=agent.name, actor=actor)
+
+
+def _go_live(agent: Agent, version: AgentVersion) -> None:
+    agent.live_version = version
+    agent.save(update_fields=["live_version"])
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[Difference]:
+    """Return what changed between two configurations, in the order of the newer one."""
+    return list(_differences("", before, after))
+
+
+def _differences(path: str, before: Any, after: Any) -> list[Difference]:
+    if before == after:
+        return []
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [*after, *(key for key in before if key not in after)]
+        return [
+            each for key in keys for each in _differences(f"{path}.{key}" if path else key, before.get(key), after.get(key))
+        ]
+    if isinstance(before, list) and isinstance(after, list) and _are_named(before) and _are_named(after):
+        return _differences(path, {each["name"]: each for each in before}, {each["name"]: each for each in after})
+    return [Difference(path, before, after)]
+
+
+def _are_named(values: list[Any]) -> bool:
+    names = [value.get("name") for value in values if isinstance(value, dict)]
+    return len(names) == len(values) == len(set(names)) and None not in names
+
+
+def _free_slug(name: str) -> str:
+    wanted = slugify(name)[:40].strip("-") or "agent"
+    taken = set(Agent.objects.filter(slug__startswith=wanted).values_list("slug", flat=True))
+    slug, number = wanted, 1
+    while slug in taken:
+        number += 1
+        slug = f"{wanted}-{number}"
+    return slug
