@@ -14,6 +14,11 @@ import django  # noqa: E402  (the services must run before the settings are read
 
 django.setup()
 
+from django.conf import settings  # noqa: E402
+
+# Argon2 is slow on purpose; every test makes people.
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
 from django.core import mail  # noqa: E402
 from django.core.cache import cache  # noqa: E402
 from django.core.management import call_command  # noqa: E402

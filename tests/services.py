@@ -41,9 +41,13 @@ def start() -> None:
             "WARMLINE_SECRET_KEY": "a-secret-of-the-tests-" + "x" * 40,
             "WARMLINE_CONTENT_KEY": base64.b64encode(b"k" * 32).decode(),
             "WARMLINE_STATE_DIR": os.environ.get("WARMLINE_TEST_STATE_DIR", str(folder / "state")),
+            # The prepared speech models are the machine's, not the run's: making them takes half a minute.
+            "WARMLINE_MODELS_DIR": os.environ.get("WARMLINE_MODELS_DIR", str(Path(__file__).resolve().parent.parent / ".warmline" / "models")),
             "LOG_LEVEL": "WARNING",
             "DJANGO_SETTINGS_MODULE": "config.settings",
         }
     )
+    # WhiteNoise warns of a missing folder; in development the files come from the finders.
+    Path(os.environ["WARMLINE_STATE_DIR"], "static").mkdir(parents=True, exist_ok=True)
     for name in ("LLM_BASE_URL", "LLM_API_KEY", "LLM_MODEL", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         os.environ.pop(name, None)

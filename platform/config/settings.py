@@ -166,6 +166,9 @@ REGION = env.text("WARMLINE_REGION", "local")
 LLM_BASE_URL = env.text("LLM_BASE_URL", "")
 LLM_API_KEY = env.secret("LLM_API_KEY") or ""
 LLM_MODEL = env.text("LLM_MODEL", "")
+# The demo of the home page: how many visitors talk at a time, and how often one address may call.
+DEMO_LINES = env.integer("WARMLINE_DEMO_LINES", 4)
+DEMO_CALLS_PER_HOUR = env.integer("WARMLINE_DEMO_CALLS_PER_HOUR", 20)
 
 # --- pages ---------------------------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en-us"
@@ -217,6 +220,6 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 METRICS_TOKEN = env.secret("METRICS_TOKEN") or ""
 
-LOGGING_CONFIG = None
+LOGGING_CONFIG = "config.logs.configure"
 LOG_FORMAT = env.one_of("LOG_FORMAT", "json" if PRODUCTION else "console", ("json", "console"))
 LOGGING = logging_settings(LOG_FORMAT, level=env.text("LOG_LEVEL", "INFO"))

@@ -6,6 +6,6 @@ class TenantsConfig(AppConfig):
     name = "tenants"
 
     def ready(self) -> None:
-        from tenants import checks, isolation  # noqa: F401  (checks register themselves)
+        from tenants import checks, isolation, lookups  # noqa: F401  (checks and look-ups register themselves)
 
         post_migrate.connect(isolation.secure_after_migrate, sender=self)

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
+from django.utils import timezone
 
 from tenants.access import Access, access_to
 from tenants.lookups import memberships_of
@@ -19,6 +20,8 @@ ADMIN_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-eval' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
 )
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class ScopeMiddleware:
@@ -79,7 +82,10 @@ class ScopeMiddleware:
             request.membership = Membership.objects.get(user=request.user)  # type: ignore[attr-defined]
             if access.role is not None and not request.membership.may(access.role):  # type: ignore[attr-defined]
                 raise PermissionDenied(f"This needs the role {access.role.label}; yours is {belonging.role.label}.")
-            return _rendered(view(request, *args, **kwargs))
+            if request.tenant.is_suspended and request.method not in SAFE_METHODS:  # type: ignore[attr-defined]
+                raise PermissionDenied("This account is suspended: until it is restored, nothing can be changed.")
+            with timezone.override(request.tenant.time_zone):  # type: ignore[attr-defined]
+                return _rendered(view(request, *args, **kwargs))
 
 
 def _rendered(response: HttpResponse) -> HttpResponse:

@@ -15,6 +15,7 @@ class TenantTask(Task):
     """A task of one tenant: called with `tenant_id=…`, which is entered around the body and not passed to it."""
 
     abstract = True
+    typing = False  # Celery would compare the arguments with the body's, which knows no tenant_id
 
     def __call__(self, *args: Any, tenant_id: str, **kwargs: Any) -> Any:
         with enter_tenant(tenant_id):

@@ -1,0 +1,174 @@
+"""Reading an answer to a question: yes or no, one of several, a name, a telephone number, an e-mail address."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from gpu_workers.cascade.brain.hearing.words import (
+    DIGIT_WORDS,
+    TENS,
+    UNITS,
+    digit_runs,
+    number_at,
+    ordinal_of,
+    read_digits,
+    words_of,
+)
+
+_YES = {
+    "yes", "yeah", "yep", "yup", "sure", "correct", "right", "exactly", "okay", "ok", "fine", "perfect", "great", "absolutely",
+    "definitely", "please", "good", "agreed", "true", "indeed", "lovely",
+}
+_YES_PHRASES = ("go ahead", "do it", "that's it", "sounds good", "of course", "book it", "that works", "that is right", "why not")
+_NO = {"no", "nope", "nah", "not", "wrong", "incorrect", "don't", "isn't", "never"}
+
+
+def read_yes_no(heard: str) -> bool | None:
+    """Return whether the answer is a yes or a no; None where it is neither."""
+    words = words_of(heard)
+    text = " ".join(words)
+    if not words:
+        return None
+    if re.search(r"\b(no problem|not bad)\b", text):
+        return True
+    if words[0] in _NO or any(word in _NO for word in words[:4]):
+        return False
+    if any(phrase in text for phrase in _YES_PHRASES) or any(word in _YES for word in words[:5]):
+        return True
+    return None
+
+
+def read_choice(heard: str, choices: list[str]) -> str | None:
+    """Return which of the choices was said, allowing for what recognisers get wrong; None for none or for several alike."""
+    words = words_of(heard)
+    text = " ".join(words)
+    squeezed = text.replace(" ", "")
+    exact = [choice for choice in choices if re.search(rf"\b{re.escape(' '.join(words_of(choice)))}(?:s|es)?\b", text)]
+    if exact:
+        return max(exact, key=len)
+    joined = [choice for choice in choices if "".join(words_of(choice)) in squeezed]
+    if joined:
+        return max(joined, key=len)
+    scored = sorted(((_likeness(words, words_of(choice)), choice) for choice in choices), reverse=True)
+    if scored and scored[0][0] >= 0.75 and (len(scored) == 1 or scored[0][0] - scored[1][0] > 0.05):
+        return scored[0][1]
+    return _by_single_word(words, choices)
+
+
+def _likeness(words: list[str], wanted: list[str]) -> float:
+    target, best = "".join(wanted), 0.0
+    for length in range(1, len(wanted) + 2):
+        for start in range(len(words) - length + 1):
+            best = max(best, difflib.SequenceMatcher(None, "".join(words[start : start + length]), target).ratio())
+    return best
+
+
+def _by_single_word(words: list[str], choices: list[str]) -> str | None:
+    """`the deep one` for `deep cleaning`, where no other choice has that word."""
+    for word in words:
+        if len(word) >= 4:
+            having = [choice for choice in choices if word in words_of(choice)]
+            if len(having) == 1:
+                return having[0]
+    return None
+
+
+def read_position(heard: str, count: int) -> int | None:
+    """Return which of `count` offers was picked by its place, from 0: `the second one`, `the last`, `either`."""
+    words = words_of(heard)
+    if "last" in words or "latest" in words:
+        return count - 1
+    if any(word in words for word in ("either", "any", "earliest", "whichever")):
+        return 0
+    for index, word in enumerate(words):
+        place = ordinal_of(word)
+        following = words[index + 1 : index + 2]
+        if place and place <= count and (following in ([], ["one"], ["option"], ["time"], ["please"], ["works"], ["is"])):
+            return place - 1
+    if len(words) >= 2 and words[0] in ("number", "option") and (number := number_at(words, 1)) and number[0] <= count:
+        return number[0] - 1
+    return None
+
+
+_BEFORE_NAME = re.compile(
+    r"(?:^|\b)(?:my name is|my name's|the name is|name is|name's|this is|i am|i'm|it is|it's|it was|call me|for|under|on behalf of|from)\s+(.+)",
+    re.IGNORECASE,
+)
+_AFTER_NAME = re.compile(
+    r"[,.;!?]|\b(?:and my|and the|and i|and it|please|thank|thanks|speaking|calling|my number|i'd|i would|on|at|with|phone|number|is)\b",
+    re.IGNORECASE,
+)
+_NO_NAMES = {
+    "a", "an", "the", "yes", "yeah", "no", "sure", "ok", "okay", "hello", "hi", "um", "uh", "well", "just", "me", "my", "it",
+    "tomorrow", "today", "book", "calling", "looking", "not", "sorry", "here", "good", "fine", "it's", "i'm", "is", "that", "to",
+    "haircut", "appointment", "next", "this", "right", "great", "please", "what", "how", "when", "can", "do", "would", "like",
+}
+
+
+def read_name(heard: str, *, asked: bool) -> str | None:
+    """Return a person's name. `asked`: the whole utterance may be one; otherwise only after `my name is` and the like."""
+    text = heard.strip().strip(".!?")
+    if spelled := _read_spelled(text):
+        return spelled
+    match = _BEFORE_NAME.search(text)
+    candidate = match[1] if match else (text if asked else "")
+    if match and not asked and re.match(r"(?i).*\b(for|it is|it's|under|from|this is|i'm|i am)\s", text[: match.start(1)]):
+        # Much follows `for` and `I'm` that is no name; unasked, capitals must tell.
+        if not re.match(r"[A-Z][a-z]+", candidate):
+            return None
+    pieces = [_AFTER_NAME.split(candidate, maxsplit=1)[0]] if match else re.split(r"[;!?.]|,\s", candidate)
+    return next((name for piece in pieces if (name := _as_name(piece, asked=asked))), None)
+
+
+def _as_name(piece: str, *, asked: bool) -> str | None:
+    parts = re.findall(r"[A-Za-zÀ-ÿ][A-Za-zÀ-ÿ'’-]*", piece)
+    while parts and parts[0].lower() in _NO_NAMES:
+        parts.pop(0)
+    parts = parts[:4]
+    if not parts or any(part.lower() in _NO_NAMES | set(UNITS) | set(TENS) for part in parts):
+        return None
+    if not asked and not all(part[0].isupper() for part in parts):
+        parts = [part for part in parts if part[0].isupper()]
+        if not parts:
+            return None
+    return " ".join(part[0].upper() + part[1:] for part in parts)
+
+
+def _read_spelled(text: str) -> str | None:
+    """`A N N A`, `A-N-N-A`: letters said one by one."""
+    match = re.search(r"\b(?:[A-Za-z](?:[\s.,-]+)){2,}[A-Za-z]\b", text)
+    if not match:
+        return None
+    return "".join(re.findall(r"[A-Za-z]", match[0])).capitalize()
+
+
+def read_phone(heard: str) -> str | None:
+    """Return the digits of a telephone number of 10 digits, or 11 with a leading 1; None where none is complete.
+
+    Recognisers lose one of a run of equal digits, so a number of another length is asked for again, not guessed.
+    """
+    for digits in (*digit_runs(heard), read_digits(heard)):
+        if len(digits) == 11 and digits.startswith("1"):
+            return digits[1:]
+        if len(digits) == 10:
+            return digits
+    return None
+
+
+def read_email(heard: str) -> str | None:
+    """Return an e-mail address, written or said: `anna dot smith at example dot com`."""
+    text = heard.lower().strip().rstrip(".!?")
+    if match := re.search(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", text):
+        return match[0]
+    text = re.sub(r"^(?:it's|it is|my e-?mail(?: address)? is|that's|sure|yes)[,\s]+", "", text)
+    text = re.sub(r"\s+(?:dot|point)\s+", ".", text)
+    text = re.sub(r"\s+(?:underscore)\s+", "_", text)
+    text = re.sub(r"\s+(?:dash|hyphen|minus)\s+", "-", text)
+    text = re.sub(r"\s+at\s+", "@", text, count=1)
+    for word, digit in DIGIT_WORDS.items():
+        if len(word) > 2:
+            text = re.sub(rf"\b{word}\b", digit, text)
+    text = text.replace(" ", "").replace(",", "")
+    match = re.search(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", text)
+    return match[0] if match else None

@@ -1,0 +1,66 @@
+"""Which brain a conversation gets: a language model where worker and agent have one, else the policy."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import aiohttp
+
+from gpu_workers.cascade.brain import Brain
+from gpu_workers.cascade.brain.intents import IntentModel
+from gpu_workers.cascade.brain.llm import LanguageModelBrain, ModelSettings
+from gpu_workers.cascade.brain.policy import PolicyBrain
+from gpu_workers.cascade.brain.tool_client import HttpToolClient, NoTools, ToolClient
+from gpu_workers.protocol import Start
+
+
+def load() -> Brains:
+    """Load what goes into the snapshot: no secret, no socket."""
+    return Brains(IntentModel())
+
+
+class Brains:
+    def __init__(self, intents: IntentModel) -> None:
+        self._intents = intents
+        self._intents.embed("What are your opening hours?")
+        self._settings: ModelSettings | None = None
+        self._http: aiohttp.ClientSession | None = None
+
+    def attach(self) -> None:
+        """Read the secrets of this boot."""
+        self._settings = ModelSettings.from_environment()
+
+    def make(self, start: Start) -> Brain:
+        """Return the brain of one call. Runs inside the event loop."""
+        tools: ToolClient = NoTools()
+        if start.tools_endpoint is not None:
+            if self._http is None:
+                self._http = aiohttp.ClientSession()
+            tools = HttpToolClient(start.tools_endpoint, self._http)
+        now = business_clock(start.business)
+        policy = PolicyBrain(start, tools, now, self._intents)
+        if self._settings is None or not (start.agent.get("llm") or {}).get("enabled", True):
+            return policy
+        return LanguageModelBrain(start, tools, self._settings, policy, now)
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+
+def business_clock(business: dict[str, Any]) -> Callable[[], datetime.datetime]:
+    """Return a function giving the business's wall clock: the gateway's `now`, moved on by this machine's clock."""
+    began = time.monotonic()
+    try:
+        at_start = datetime.datetime.fromisoformat(str(business["now"]))
+    except (KeyError, ValueError):
+        at_start = datetime.datetime.now(datetime.UTC)
+    try:
+        at_start = at_start.astimezone(ZoneInfo(str(business.get("time_zone") or "UTC")))
+    except (ZoneInfoNotFoundError, ValueError):
+        pass
+    return lambda: (at_start + datetime.timedelta(seconds=time.monotonic() - began)).replace(tzinfo=None, microsecond=0)

@@ -1,0 +1,98 @@
+"""Whose turn it is: ends the caller's turn after a silence, and interrupts the agent when the caller speaks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from pipecat.frames.frames import (
+    CancelFrame,
+    EndFrame,
+    Frame,
+    InputAudioRawFrame,
+    TranscriptionFrame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
+    VADUserStartedSpeakingFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+
+from gpu_workers.cascade.conversation import CallerTurn, Conversation
+from gpu_workers.cascade.frames import CallerTurnFrame, NothingSaidFrame, SpeechPausedFrame
+
+logger = logging.getLogger(__name__)
+
+TURN_SILENCE_SECONDS = 0.45
+"""Shorter silences happen inside a sentence."""
+TRANSCRIPT_TIMEOUT_SECONDS = 5.0
+
+
+class TurnTaking(FrameProcessor):
+    def __init__(self, conversation: Conversation) -> None:
+        super().__init__()
+        self._conversation = conversation
+        self._transcript: asyncio.Future[str] | None = None
+        self._in_turn = False
+        self._ending: asyncio.Task[None] | None = None
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        match frame:
+            case VADUserStartedSpeakingFrame():
+                await self._caller_speaks()
+            case SpeechPausedFrame():
+                await self._keep_turn_open()
+                self._transcript = asyncio.get_running_loop().create_future()
+                self._ending = self.create_task(self._end_turn(frame, self._transcript))
+            case TranscriptionFrame():
+                if self._transcript is not None and not self._transcript.done():
+                    self._transcript.set_result(frame.text)
+            case InputAudioRawFrame():
+                pass  # nobody further down listens
+            case EndFrame() | CancelFrame():
+                await self._keep_turn_open()
+                await self.push_frame(frame, direction)
+            case _:
+                await self.push_frame(frame, direction)
+
+    async def _caller_speaks(self) -> None:
+        await self._keep_turn_open()
+        if not self._in_turn:
+            self._in_turn = True
+            await self.broadcast_frame(UserStartedSpeakingFrame)
+        if self._conversation.agent_has_the_floor:
+            await self._conversation.interrupt()  # first of all, silence
+            await self.broadcast_interruption()
+
+    async def _keep_turn_open(self) -> None:
+        if self._ending is not None and not self._ending.done():
+            await self.cancel_task(self._ending)
+        self._ending = self._transcript = None
+
+    async def _end_turn(self, pause: SpeechPausedFrame, transcript: asyncio.Future[str]) -> None:
+        await asyncio.sleep(max(0.0, pause.speech_ended_at + TURN_SILENCE_SECONDS - time.monotonic()))
+        decided_at = time.monotonic()
+        try:
+            words = await asyncio.wait_for(transcript, timeout=TRANSCRIPT_TIMEOUT_SECONDS)
+        except TimeoutError:
+            logger.warning("no transcript came in time")
+            words = ""
+        # From here on the turn is over, whatever is said next.
+        self._ending = None
+        self._in_turn = False
+        await self.broadcast_frame(UserStoppedSpeakingFrame)
+        if not words.strip():
+            await self.push_frame(NothingSaidFrame())
+            return
+        await self.push_frame(
+            CallerTurnFrame(
+                CallerTurn(
+                    words=words,
+                    message=pause.message,
+                    speech_ended_at=pause.speech_ended_at,
+                    decided_at=decided_at,
+                    transcribed_at=time.monotonic(),
+                )
+            )
+        )

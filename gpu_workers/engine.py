@@ -1,0 +1,43 @@
+"""What every engine is to the serving layer: loaded once, attached to an identity, then one conversation per session.
+
+An engine gets sound and gives sound: it knows nothing of sockets, Opus or tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Protocol
+
+from gpu_workers.protocol import BootKind, Start
+
+if TYPE_CHECKING:
+    from gpu_workers.line import Line
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this container is. Nothing of it may be read before `attach`: a snapshot is shared by many containers."""
+
+    container: str
+    boot: BootKind
+    max_sessions: int
+    session_key: bytes | None = dataclasses.field(default=None, repr=False)
+    """Key of the session tokens; None lets anybody in (a worker run by itself)."""
+
+
+class Engine(Protocol):
+    """One kind of worker. A process holds one engine, which serves all its sessions."""
+
+    kind: str
+
+    def load(self) -> None:
+        """Load and warm up all models. Goes into the snapshot: reads no secret, takes no identity, leaves no thread."""
+
+    def attach(self, identity: Identity) -> None:
+        """Take what differs between containers: settings from the environment, threads. Randomness is already fresh."""
+
+    async def converse(self, start: Start, line: Line) -> None:
+        """Talk until the agent hangs up; cancelled when the caller does."""
+
+    async def close(self) -> None:
+        """Let go of what `attach` took."""

@@ -1,0 +1,23 @@
+"""The kinds of worker there are. To add one: write its folder, and name its engine here."""
+
+from __future__ import annotations
+
+import importlib
+
+from gpu_workers.engine import Engine
+
+KINDS: dict[str, str] = {
+    "cascade": "gpu_workers.cascade.engine:CascadeEngine",
+}
+"""Kind, and where its engine is. Imported only when used, so that one kind's needs are not another's."""
+
+
+def make_engine(kind: str, *, checkpoint: str | None = None) -> Engine:
+    """Return an engine of this kind, not loaded yet.
+
+    Args:
+        checkpoint: folder of the model's weights, for kinds that take one.
+    """
+    module, _, name = KINDS[kind].partition(":")
+    engine: Engine = getattr(importlib.import_module(module), name)(checkpoint=checkpoint)
+    return engine

@@ -1,0 +1,103 @@
+"""The life of a worker process: attach, serve, say that it is ready, drain at SIGTERM.
+
+Cold starts and restored ones meet here: both come with a loaded engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from gpu_workers.engine import Engine, Identity
+from gpu_workers.serving import Worker
+
+logger = logging.getLogger(__name__)
+
+# One thread per library: thread pools do not survive the fork of a loaded parent, and sessions share the cores anyway.
+ONE_THREAD_EACH = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def limit_threads() -> None:
+    """Ask libraries for one thread each. Must run before numpy and its like are imported."""
+    for name, value in ONE_THREAD_EACH.items():
+        os.environ.setdefault(name, value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Address:
+    host: str
+    port: int
+    """0 takes any free port."""
+
+
+def run(
+    engine: Engine,
+    identity: Identity,
+    address: Address,
+    *,
+    ordered_ns: int,
+    grace_seconds: float,
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    """Attach the engine to `identity` and serve until SIGTERM or SIGINT, then drain.
+
+    Args:
+        ordered_ns: when this start was ordered, on the clock of `time.monotonic_ns`.
+        report: called once, with what the supervisor wants to know, when calls can be taken.
+    """
+    asyncio.run(_run(engine, identity, address, ordered_ns=ordered_ns, grace_seconds=grace_seconds, report=report))
+
+
+async def _run(
+    engine: Engine,
+    identity: Identity,
+    address: Address,
+    *,
+    ordered_ns: int,
+    grace_seconds: float,
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    stopped = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+
+    random.seed()  # a forked child would repeat its siblings' choices
+    engine.attach(identity)
+    worker = Worker(engine, identity)
+    runner = web.AppRunner(worker.application, access_log=None, shutdown_timeout=2)
+    await runner.setup()
+    site = web.TCPSite(runner, address.host, address.port)
+    await site.start()
+    boot_ms = (time.monotonic_ns() - ordered_ns) / 1e6
+    worker.became_ready(boot_ms=boot_ms)
+    port = runner.addresses[0][1]
+    logger.info("ready", extra={"fields": {"port": port, "boot": str(identity.boot), "boot_ms": round(boot_ms, 1)}})
+    report(
+        {
+            "ready": True,
+            "port": port,
+            "pid": os.getpid(),
+            "boot": str(identity.boot),
+            "boot_ms": round(boot_ms, 1),
+        }
+    )
+
+    await stopped.wait()
+    await worker.drain(grace_seconds=grace_seconds)
+    await runner.cleanup()
+    await engine.close()

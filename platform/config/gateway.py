@@ -1,0 +1,207 @@
+"""The gateway's process: `python -m config.gateway --port 8001`, or `config.gateway:application` in any ASGI server.
+
+A raw ASGI application with a database pool of its own. Calls are voice.gateway's; here are the process's start and
+stop, `/healthz` and `/metrics`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import hmac
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup()
+
+import structlog  # noqa: E402  (Django must be set up first)
+import uvicorn  # noqa: E402
+from channels.layers import get_channel_layer  # noqa: E402
+from django.conf import settings  # noqa: E402
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest  # noqa: E402
+from psycopg_pool import AsyncConnectionPool  # noqa: E402
+
+from config.tracing import start_tracing  # noqa: E402
+from gpu_workers.protocol import MAX_MESSAGE_BYTES  # noqa: E402
+from provisioning.backends import OpenBackends  # noqa: E402
+from voice.gateway import Gateway  # noqa: E402
+from voice.options import Options  # noqa: E402
+
+log = structlog.get_logger(__name__)
+
+HEALTH_TIMEOUT_SECONDS = 2.0
+POOL_TIMEOUT_SECONDS = 5.0
+UNREAD_TIMEOUT_SECONDS = 30
+
+
+class GatewayApplication:
+    """Routes ASGI scopes: WebSockets to calls, HTTP to health and metrics, the lifespan to start and stop."""
+
+    def __init__(self) -> None:
+        self.gateway: Gateway | None = None
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        match scope["type"]:
+            case "websocket":
+                assert self.gateway is not None, "the server must run the lifespan"
+                await self.gateway.take_call(scope, receive, send)
+            case "http":
+                await self._answer(scope, receive, send)
+            case "lifespan":
+                await self._live(receive, send)
+
+    async def _live(self, receive: Any, send: Any) -> None:
+        await receive()
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                self.gateway = await stack.enter_async_context(running_gateway())
+            except Exception as problem:
+                log.exception("gateway.not_started")
+                await send({"type": "lifespan.startup.failed", "message": str(problem)})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await self.gateway.drain()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _answer(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        status, content_type, body = 404, "text/plain", b"The gateway answers /healthz, /metrics and calls.\n"
+        if scope["path"] == "/healthz":
+            health = await self._health()
+            status, content_type = 200 if health["ok"] else 503, "application/json"
+            body = json.dumps(health).encode()
+        elif scope["path"] == "/metrics":
+            if not _may_read_metrics(scope):
+                status, body = 401, b"Send the token of METRICS_TOKEN as Authorization: Bearer.\n"
+            else:
+                status, content_type, body = 200, CONTENT_TYPE_LATEST, generate_latest()
+        headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _health(self) -> dict[str, Any]:
+        """Return each dependency by name. Without the database no call can begin; live updates are optional."""
+        assert self.gateway is not None
+        database, layer = await asyncio.gather(_reaches(self._ask_database()), _reaches(_ask_channel_layer()))
+        draining = self.gateway.is_draining
+        return {
+            "ok": database is None and not draining,
+            "draining": draining,
+            "calls": len(self.gateway.calls),
+            "dependencies": {
+                "database": {"ok": database is None, "optional": False, "problem": database},
+                "live_updates": {"ok": layer is None, "optional": True, "problem": layer},
+            },
+        }
+
+    async def _ask_database(self) -> None:
+        assert self.gateway is not None
+        async with self.gateway.pool.connection(timeout=HEALTH_TIMEOUT_SECONDS) as connection:
+            await connection.execute("SELECT 1")
+
+
+@contextlib.asynccontextmanager
+async def running_gateway() -> AsyncIterator[Gateway]:
+    """Start tracing and the database pool, and stop them in the end."""
+    options = Options.from_environment()
+    stop_tracing = start_tracing("warmline-gateway")
+    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+        options.database_url, min_size=2, max_size=10, timeout=POOL_TIMEOUT_SECONDS, open=False,
+        kwargs={"autocommit": True, "application_name": "warmline gateway"}, name="gateway",
+    )
+    # Open without waiting: a gateway that starts before its database says so in /healthz and recovers by itself.
+    await pool.open(wait=False)
+    try:
+        async with OpenBackends() as backends:
+            gateway = Gateway(options, pool, backends)
+            _drain_before_stopping(gateway)
+            log.info("gateway.started", region=options.region)
+            yield gateway
+    finally:
+        await pool.close()
+        stop_tracing()
+
+
+def _drain_before_stopping(gateway: Gateway) -> None:
+    """Let calls go on for a while when the process is told to stop: a server would cut them off at once.
+
+    The server's own handler is called when the calls are done; a second signal calls it at once.
+    """
+    loop = asyncio.get_running_loop()
+    draining: set[asyncio.Task[None]] = set()
+
+    def stop(number: signal.Signals, server_stops: Any) -> None:
+        if draining:
+            server_stops(number, None)
+            return
+        task = loop.create_task(gateway.drain(), name="drain")
+        draining.add(task)
+        task.add_done_callback(lambda _: server_stops(number, None))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        server_stops = signal.getsignal(number)
+        if callable(server_stops):
+            with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: a test's server
+                loop.add_signal_handler(number, stop, number, server_stops)
+
+
+async def _reaches(question: Any) -> str | None:
+    """Return None where the dependency answers, else what is wrong with it."""
+    try:
+        async with asyncio.timeout(HEALTH_TIMEOUT_SECONDS):
+            await question
+    except Exception as problem:
+        return f"{type(problem).__name__}: {problem}".strip(": ")
+    return None
+
+
+async def _ask_channel_layer() -> None:
+    await get_channel_layer().group_send("calls.health", {"type": "nothing"})
+
+
+def _may_read_metrics(scope: dict[str, Any]) -> bool:
+    token = settings.METRICS_TOKEN
+    given = dict(scope["headers"]).get(b"authorization", b"")
+    return not token or hmac.compare_digest(given, f"Bearer {token}".encode())
+
+
+application = GatewayApplication()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Run the gateway.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8001)
+    arguments = parser.parse_args()
+    config = uvicorn.Config(
+        application,
+        host=arguments.host,
+        port=arguments.port,
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        # Opus does not shrink further: compression would cost memory and time for nothing.
+        ws_per_message_deflate=False,
+        lifespan="on",
+        log_config=None,
+        # An access log, and what uvicorn says at level info, would hold tickets.
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+    )
+    listening = config.bind_socket()
+    # A caller who reads nothing keeps a connection alive that is being closed: the kernel gives up on it. Accepted
+    # sockets inherit it.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_TIMEOUT_SECONDS * 1000)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    main()

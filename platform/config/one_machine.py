@@ -1,0 +1,210 @@
+"""All of Warmline on one machine, for `manage.py demo`: its secrets, its servers, its ports and its programs.
+
+What the environment already gives is left alone: a database, a broker, any secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import secrets
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from config import embedded
+from config.processes import Program
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HOST = "127.0.0.1"
+HEALTH_TIMEOUT_SECONDS = 3.0
+
+
+class CannotStart(Exception):
+    """Warmline cannot be started like this. The sentence says why, and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ports:
+    web: int
+    gateway: int
+    supervisor: int
+
+
+@contextlib.contextmanager
+def own(state_dir: Path) -> Iterator[None]:
+    """Hold the state folder: two installations on one set of data would end each other's servers.
+
+    Raises:
+        CannotStart: another process holds it.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with (state_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CannotStart(f"Warmline already runs on {state_dir}. Stop it, or give another --state-dir.") from None
+        yield
+
+
+def choose_ports(*, web: int, gateway: int, say: Callable[[str], None]) -> Ports:
+    """Return these ports, or free ones in the place of those that are taken, and say so."""
+    return Ports(
+        web=_free_or_another(web, "web server", say),
+        gateway=_free_or_another(gateway, "gateway", say),
+        supervisor=embedded.free_port(),
+    )
+
+
+def installation_secrets(state_dir: Path) -> dict[str, str]:
+    """Return what only this installation knows, made at its first start. The environment has the last word."""
+    path = state_dir / "secrets.json"
+    if not path.exists():
+        made = {
+            "WARMLINE_SECRET_KEY": secrets.token_urlsafe(48),
+            "WARMLINE_CONTENT_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+            "LOCAL_SUPERVISOR_TOKEN": secrets.token_urlsafe(32),
+            "WARMLINE_DEMO_PASSWORD": secrets.token_urlsafe(9),
+        }
+        unfinished = path.with_suffix(".new")
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(json.dumps(made, indent=1))
+        unfinished.rename(path)
+    kept: dict[str, str] = json.loads(path.read_text())
+    return {name: os.environ.get(name) or value for name, value in kept.items() if f"{name}_FILE" not in os.environ}
+
+
+@contextlib.contextmanager
+def running_servers(state_dir: Path) -> Iterator[dict[str, str]]:
+    """Run PostgreSQL and Valkey for the length of the block, each unless the environment names one; yields addresses.
+
+    Raises:
+        CannotStart
+        embedded.ServiceFailed
+    """
+    addresses: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        if not _is_set("DATABASE_URL"):
+            postgres = embedded.start_postgres(state_dir / "postgres", durable=True)
+            stack.callback(postgres.stop)
+            addresses["DATABASE_URL"] = postgres.app_url
+            addresses["DATABASE_OWNER_URL"] = postgres.owner_url
+            addresses["DATABASE_OPERATOR_URL"] = postgres.operator_url
+        elif not (_is_set("DATABASE_OWNER_URL") and _is_set("DATABASE_OPERATOR_URL")):
+            raise CannotStart(
+                "With DATABASE_URL set, DATABASE_OWNER_URL and DATABASE_OPERATOR_URL are needed too: "
+                "docs/operations.md says how the three roles are made. Without any of them an embedded PostgreSQL is used."
+            )
+        if not _is_set("REDIS_URL"):
+            valkey = embedded.start_valkey(state_dir / "valkey")
+            stack.callback(valkey.stop)
+            addresses["REDIS_URL"] = valkey.url
+        yield addresses
+
+
+def environment(state_dir: Path, ports: Ports, addresses: dict[str, str], kept: dict[str, str]) -> dict[str, str]:
+    """Return the environment of all programs."""
+    defaults = {
+        "WARMLINE_ENVIRONMENT": "demo",
+        "LOG_FORMAT": "console",
+        # Ctrl-C is not to wait long for those who still talk.
+        "GATEWAY_DRAIN_SECONDS": "2",
+    }
+    return {
+        **defaults,
+        **os.environ,
+        **kept,
+        **addresses,
+        "WARMLINE_STATE_DIR": str(state_dir),
+        "PUBLIC_URL": f"http://localhost:{ports.web}",
+        "GATEWAY_URL": f"ws://localhost:{ports.gateway}",
+        "INTERNAL_URL": f"http://{HOST}:{ports.web}",
+        "LOCAL_SUPERVISOR_URL": f"http://{HOST}:{ports.supervisor}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT)]),
+        "PYTHONUNBUFFERED": "1",
+        # Celery advises against root; who runs a demo in a container is root.
+        "PYTHONWARNINGS": "ignore::RuntimeWarning:celery.platforms",
+    }
+
+
+def management_command(name: str, *arguments: str) -> Program:
+    return Program(name, [sys.executable, str(ROOT / "manage.py"), *arguments], stop_seconds=5)
+
+
+def programs(ports: Ports) -> list[Program]:
+    """Return the long-running programs. Those that take work stop first, the workers' supervisor last."""
+    python = [sys.executable, "-m"]
+    celery = [*python, "celery", "--quiet", "--app", "config"]
+    return [
+        Program("supervisor", [*python, "provisioning.backends.local.supervisor"], stop_order=2, stop_seconds=15),
+        Program("gateway", [*python, "config.gateway", "--host", HOST, "--port", str(ports.gateway)], stop_seconds=8),
+        Program(
+            "web",
+            [
+                *python, "uvicorn", "config.asgi:application", "--host", HOST, "--port", str(ports.web),
+                "--no-access-log", "--log-level", "warning", "--no-server-header", "--lifespan", "off",
+                "--timeout-graceful-shutdown", "2",
+            ],
+            stop_seconds=8,
+        ),
+        Program(
+            "tasks",
+            [*celery, "worker", "--concurrency", "2", "--without-mingle", "--without-gossip", "--without-heartbeat"],
+            stop_order=1, stop_seconds=8,
+        ),
+        # All its schedules are short intervals: what it would keep in a file is of no use to the next start.
+        Program("beat", [*celery, "beat", "--scheduler", "celery.beat:Scheduler"], stop_seconds=5),
+    ]
+
+
+def unhealthy(ports: Ports) -> list[str]:
+    """Return the names of those processes that do not answer, or say that they cannot work."""
+    return [
+        name
+        for name, port in (("web", ports.web), ("gateway", ports.gateway), ("supervisor", ports.supervisor))
+        if not answers(f"http://{HOST}:{port}/healthz")
+    ]
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=HEALTH_TIMEOUT_SECONDS):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _is_set(name: str) -> bool:
+    return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
+
+
+def _free_or_another(port: int, who: str, say: Callable[[str], None]) -> int:
+    if _is_free(port):
+        return port
+    another = embedded.free_port()
+    say(f"Port {port} is taken: the {who} uses {another}.")
+    return another
+
+
+def _is_free(port: int) -> bool:
+    for family, host in ((socket.AF_INET, HOST), (socket.AF_INET6, "::1")):
+        with contextlib.suppress(OSError), socket.socket(family) as probe:
+            # "localhost" may lead to either: a stranger's server on one of them would take our visitors.
+            probe.settimeout(0.5)
+            if probe.connect_ex((host, port)) == 0:
+                return False
+    with socket.socket() as probe:
+        # As the servers do: a port whose last connections only linger is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,305 @@
+"""From what is to what is wanted: a pool's deployments, one step after the other, each in a transaction of its own.
+
+A new specification starts beside the old one and takes the new calls once it is ready; the old one drains, then stops.
+Every step may be repeated: a process that dies in the middle leaves a state from which the next one goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
+
+import structlog
+from asgiref.sync import async_to_sync
+from django.utils import timezone
+
+from provisioning.backends import make_backend
+from provisioning.backends.contract import (
+    Autoscaling,
+    Backend,
+    BackendError,
+    ContainerReport,
+    DeploymentReport,
+    DeploymentUnknown,
+    StopReason,
+)
+from provisioning.locks import only_one
+from provisioning.models import Container, Deployment, Pool
+from tenants import audit
+from tenants.scope import enter_tenant
+
+log = structlog.get_logger(__name__)
+Result = TypeVar("Result")
+
+MOST_ATTEMPTS = 6
+PRIMING_MARGIN_SECONDS = 30.0
+QUIET_SECONDS = 5.0
+"""A gateway may have chosen a deployment just before it began to drain: it is given so long to reserve its session."""
+LONGEST_DRAIN = datetime.timedelta(hours=1)
+
+
+def apply_pool(tenant_id: uuid.UUID, pool_id: uuid.UUID) -> bool:
+    """Bring a pool about, deploying where needed; return False where another process is at it."""
+    with only_one(_lock_name(pool_id)) as is_ours:
+        if not is_ours:
+            return False
+        with enter_tenant(tenant_id):
+            wanted = _wanted_deployment(pool_id)
+        if wanted is not None and wanted.state in Deployment.UNFINISHED and wanted.is_due:
+            _deploy(wanted)
+        _tend(tenant_id, pool_id)
+        return True
+
+
+def tend_pool(tenant_id: uuid.UUID, pool_id: uuid.UUID) -> bool:
+    """Do the quick things for a pool: scale, follow its containers, drain and stop; bring back what its backend lost.
+
+    Returns whether a deployment is to be made: that takes longer, and is `apply_pool`'s.
+    """
+    with only_one(_lock_name(pool_id)) as is_ours:
+        if not is_ours:
+            return False
+        _tend(tenant_id, pool_id)
+        with enter_tenant(tenant_id):
+            wanted = _wanted_deployment(pool_id)
+            return wanted is not None and wanted.state in Deployment.UNFINISHED and wanted.is_due
+
+
+def drain_deployment(tenant_id: uuid.UUID, deployment_id: uuid.UUID) -> None:
+    """Let a deployment take no new calls; it is stopped when its last session has ended."""
+    with enter_tenant(tenant_id):
+        deployment = Deployment.objects.get(pk=deployment_id)
+        if deployment.state != Deployment.State.DRAINING:
+            _retire(deployment)
+        pool_id = deployment.pool_id
+    tend_pool(tenant_id, pool_id)
+
+
+def stop_deployment(tenant_id: uuid.UUID, deployment_id: uuid.UUID) -> None:
+    """Stop a deployment now, with the grace that its containers have; its live calls are lost after that."""
+    with enter_tenant(tenant_id):
+        deployment = Deployment.objects.get(pk=deployment_id)
+        if deployment.state not in (Deployment.State.PENDING, Deployment.State.DRAINING):
+            _retire(deployment)
+    if deployment.is_live:
+        _stop(deployment)
+
+
+# --- what is wanted --------------------------------------------------------------------------------------------------
+def _wanted_deployment(pool_id: uuid.UUID) -> Deployment | None:
+    """Return the deployment of the pool's specification, made or taken back into service where need be.
+
+    None where the pool is disabled, or where this specification failed and nobody changed or retried the pool since.
+    """
+    pool = Pool.objects.select_for_update().get(pk=pool_id)
+    if not pool.is_enabled:
+        return None
+    same_spec = pool.deployments.filter(spec_hash=pool.spec().spec_hash())
+    if (live := same_spec.live().first()) is not None:
+        if live.state == Deployment.State.DRAINING:
+            live.take_calls_again()
+            _note(live, "deployment.taken_back")
+        return live
+    last = same_spec.order_by("-created_at").first()
+    if last is not None and last.state == Deployment.State.FAILED and last.created_at > pool.changed_at:
+        return None
+    return Deployment.of_pool(pool)
+
+
+# --- deploying -------------------------------------------------------------------------------------------------------
+def _deploy(deployment: Deployment) -> None:
+    """Take a deployment from pending to ready, or note why not."""
+    with _in(deployment):
+        if deployment.state == Deployment.State.PENDING:
+            deployment.start_deploying()
+        autoscaling = deployment.pool.autoscaling
+    spec, ref = deployment.specification, deployment.ref
+    try:
+        _ask(deployment, lambda backend: backend.deploy(spec, autoscaling))
+        with _in(deployment):
+            deployment.remember_scaling(autoscaling)
+            if deployment.state == Deployment.State.DEPLOYING:
+                deployment.start_priming()
+        limit_seconds = spec.startup_timeout_seconds + PRIMING_MARGIN_SECONDS
+        priming = _ask(deployment, lambda backend: backend.prime(ref, timeout_seconds=limit_seconds))
+    except BackendError as problem:
+        _note_failure(deployment, problem)
+        return
+    with _in(deployment):
+        deployment.become_ready(priming)
+        _note(deployment, "deployment.ready", boots=list(priming.boots))
+
+
+def _note_failure(deployment: Deployment, problem: BackendError) -> None:
+    """Try again later where that can help; else give the deployment up, and leave nothing of it behind."""
+    log.warning("deployment.problem", deployment=deployment.name, problem=problem.sentence)
+    with _in(deployment):
+        if not problem.permanent and deployment.attempts + 1 < MOST_ATTEMPTS:
+            deployment.try_later(problem.sentence)
+            return
+        deployment.fail(problem.sentence, permanent=problem.permanent)
+        _note(deployment, "deployment.failed", problem=problem.sentence)
+    with contextlib.suppress(BackendError):
+        _ask(deployment, lambda backend: backend.stop(deployment.ref))
+    with _in(deployment):
+        _close_containers(deployment, StopReason.STOPPED)
+
+
+# --- tending ---------------------------------------------------------------------------------------------------------
+def _tend(tenant_id: uuid.UUID, pool_id: uuid.UUID) -> None:
+    with enter_tenant(tenant_id):
+        pool = Pool.objects.get(pk=pool_id)
+        _retire_replaced(pool)
+        standing = list(
+            pool.deployments.standing().select_related("pool")
+        )
+    for deployment in standing:
+        try:
+            _tend_deployment(deployment)
+        except BackendError as problem:
+            _note_problem(deployment, problem.sentence)
+
+
+def _retire_replaced(pool: Pool) -> None:
+    """Drain what the pool no longer wants: everything, where it is disabled; else what a ready newcomer replaces."""
+    wanted_hash = pool.spec().spec_hash() if pool.is_enabled else None
+    live = list(pool.deployments.live())
+    if wanted_hash and not any(
+        deployment.spec_hash == wanted_hash and deployment.state == Deployment.State.READY for deployment in live
+    ):
+        # The newcomer is not there yet: what serves goes on; what never came to serve does not.
+        live = [deployment for deployment in live if deployment.state in Deployment.UNFINISHED]
+    for deployment in live:
+        if deployment.spec_hash != wanted_hash and deployment.state != Deployment.State.DRAINING:
+            _retire(deployment)
+
+
+def _retire(deployment: Deployment) -> None:
+    if deployment.state == Deployment.State.PENDING:
+        deployment.become_stopped()
+        return
+    if deployment.is_live:
+        deployment.start_draining()
+        _note(deployment, "deployment.draining")
+
+
+def _tend_deployment(deployment: Deployment) -> None:
+    is_draining = deployment.state == Deployment.State.DRAINING
+    wanted = deployment.pool.autoscaling
+    if is_draining:
+        wanted = Autoscaling(max_containers=wanted.max_containers, scaledown_window_seconds=2)
+    try:
+        if not deployment.is_scaled_to(wanted):
+            _ask(deployment, lambda backend: backend.scale(deployment.ref, wanted))
+            with _in(deployment):
+                deployment.remember_scaling(wanted)
+        report = _ask(deployment, lambda backend: backend.status(deployment.ref))
+    except DeploymentUnknown:
+        if is_draining:
+            _become_stopped(deployment, StopReason.LOST)
+            return
+        report = _bring_back(deployment, wanted)
+    with _in(deployment):
+        _follow_containers(deployment, report)
+    _note_problem(deployment, report.sentence)
+    if is_draining and _is_drained(deployment, report):
+        _stop(deployment)
+
+
+def _bring_back(deployment: Deployment, autoscaling: Autoscaling) -> DeploymentReport:
+    """Deploy again what the backend has lost, while it counts as ready: sessions wait for its containers."""
+    log.warning("deployment.lost", deployment=deployment.name)
+    report = _ask(deployment, lambda backend: backend.deploy(deployment.specification, autoscaling))
+    with _in(deployment):
+        _close_containers(deployment, StopReason.LOST)
+        deployment.remember_scaling(autoscaling)
+        _note(deployment, "deployment.brought_back")
+    return report
+
+
+def _is_drained(deployment: Deployment, report: DeploymentReport) -> bool:
+    draining_for = timezone.now() - deployment.state_changed_at
+    is_quiet = not report.sessions and not report.waiting and draining_for.total_seconds() > QUIET_SECONDS
+    return is_quiet or draining_for > LONGEST_DRAIN
+
+
+def _stop(deployment: Deployment) -> None:
+    _ask(deployment, lambda backend: backend.stop(deployment.ref))
+    _become_stopped(deployment, StopReason.DRAINED)
+
+
+def _become_stopped(deployment: Deployment, why: StopReason) -> None:
+    with _in(deployment):
+        _close_containers(deployment, why)
+        deployment.become_stopped()
+        _note(deployment, "deployment.stopped")
+
+
+def _note_problem(deployment: Deployment, sentence: str) -> None:
+    """Keep what is wrong with a standing deployment for its page; nothing is written while nothing changes."""
+    if deployment.problem != sentence[:500]:
+        if sentence:
+            log.warning("deployment.problem", deployment=deployment.name, problem=sentence)
+        with _in(deployment):
+            deployment.note_problem(sentence)
+
+
+# --- containers ------------------------------------------------------------------------------------------------------
+def _follow_containers(deployment: Deployment, report: DeploymentReport) -> None:
+    """Bring the rows up to date with what the backend tells; those that it no longer knows are closed."""
+    known = {container.name: container for container in deployment.containers.all()}
+    told = {container.name for container in report.containers}
+    for each in report.containers:
+        _follow(deployment, known.get(each.name), each)
+    for name, container in known.items():
+        if container.stopped_at is None and name not in told:
+            container.become_lost(timezone.now())
+
+
+def _follow(deployment: Deployment, container: Container | None, report: ContainerReport) -> None:
+    if container is None:
+        container = Container(
+            deployment=deployment, name=report.name, started_at=report.started_at, tenant_id=deployment.tenant_id
+        )
+        container.follow(report, is_new=True)
+    elif container.stopped_at is None:
+        container.follow(report)
+
+
+def _close_containers(deployment: Deployment, why: StopReason) -> None:
+    for container in deployment.containers.running():
+        container.become_lost(timezone.now(), why=why)
+
+
+# --- plumbing --------------------------------------------------------------------------------------------------------
+def _ask(deployment: Deployment, question: Callable[[Backend], Awaitable[Result]]) -> Result:
+    """Ask a deployment's backend, outside any transaction.
+
+    Raises:
+        BackendError
+    """
+
+    async def ask() -> Result:
+        async with make_backend(deployment.backend) as backend:
+            return await question(backend)
+
+    return async_to_sync(ask)()
+
+
+@contextlib.contextmanager
+def _in(deployment: Deployment) -> Iterator[None]:
+    with enter_tenant(deployment.tenant_id):
+        yield
+
+
+def _note(deployment: Deployment, action: str, **details: object) -> None:
+    """Write to the tenant's audit trail what the platform did by itself."""
+    log.info(action, deployment=deployment.name, **details)
+    audit.record(action=action, target=deployment, details=details)
+
+
+def _lock_name(pool_id: uuid.UUID) -> str:
+    return f"pool {pool_id}"

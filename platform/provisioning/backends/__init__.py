@@ -1,0 +1,54 @@
+"""Where pools can run: one registry from name to class, and opening one.
+
+A new backend is a folder beside `local/`, with a class that keeps the contract and has `from_settings()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+from types import TracebackType
+from typing import Self
+
+from provisioning.backends.contract import Backend
+
+BACKENDS = {
+    "local": "provisioning.backends.local.backend.LocalBackend",
+}
+
+
+class BackendUnknown(LookupError):
+    """No backend of this name is installed."""
+
+
+def make_backend(name: str) -> Backend:
+    """Return a backend by its registered name, to be used as an async context manager."""
+    if name not in BACKENDS:
+        raise BackendUnknown(f"There is no backend {name!r}: choose one of {', '.join(BACKENDS)}.")
+    module, _, attribute = BACKENDS[name].rpartition(".")
+    return getattr(importlib.import_module(module), attribute).from_settings()
+
+
+class OpenBackends:
+    """The backends that a long-lived process talks to: opened when first asked for, closed together."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Backend] = {}
+        self._stack = contextlib.AsyncExitStack()
+        self._lock = asyncio.Lock()
+
+    async def get(self, name: str) -> Backend:
+        async with self._lock:
+            if name not in self._open:
+                self._open[name] = await self._stack.enter_async_context(make_backend(name))
+            return self._open[name]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+        self._open.clear()

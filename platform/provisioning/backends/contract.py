@@ -1,0 +1,301 @@
+"""What every backend does for the control plane, and in which words. No Django, no provider.
+
+Nothing above `provisioning/backends/` may ask which backend it talks to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import hashlib
+import json
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+SOCKET_PATHS = {
+    "cascade": "/api/chat",
+    "moshi": "/api/chat",
+    "stt": "/api/asr-streaming",
+    "tts": "/api/tts_streaming",
+    "llm": "/v1/chat/completions",
+}
+"""Where a worker of each kind is spoken to."""
+
+MAX_NAME_CHARACTERS = 64
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+class BackendError(Exception):
+    """A backend could not do it. The sentence may be shown to a tenant; `permanent`: trying again will not help."""
+
+    permanent = False
+
+    def __init__(self, sentence: str, *, permanent: bool | None = None) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        if permanent is not None:
+            self.permanent = permanent
+
+
+class BackendUnreachable(BackendError):
+    """The backend did not answer."""
+
+
+class CredentialsRefused(BackendError):
+    permanent = True
+
+
+class DeploymentRefused(BackendError):
+    """The specification cannot be deployed: unknown GPU or worker, bad image, over a quota."""
+
+    permanent = True
+
+
+class DeploymentUnknown(BackendError):
+    """The backend has no such deployment (any more)."""
+
+
+class SessionUnavailable(BackendError):
+    """No place could be had in time."""
+
+
+class AtCapacity(SessionUnavailable):
+    """All containers that the deployment may have are full."""
+
+
+# --- what is wanted --------------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeploymentSpec:
+    """All that a backend must know to run a pool's workers.
+
+    The first four fields say whose it is and name it; every other one, when changed, needs a new deployment.
+    """
+
+    environment: str
+    """The installation, where several share one account: `production`, `staging`, …"""
+    tenant_id: str
+    tenant_slug: str
+    pool_id: str
+
+    worker: str
+    region: str
+    image: str = ""
+    checkpoint: str = ""
+    gpu: tuple[str, ...] = ()
+    """In order of preference; empty for CPU alone."""
+    cpu_millicores: int = 1000
+    memory_mib: int = 1024
+    sessions_per_container: int = 1
+    snapshots: bool = True
+    startup_timeout_seconds: int = 120
+    exit_grace_seconds: int = 60
+
+    def spec_hash(self) -> str:
+        """Return a hash of what needs a new deployment."""
+        document = self.to_document()
+        for field in ("environment", "tenant_id", "tenant_slug", "pool_id"):
+            del document[field]
+        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """The deployment's name in the backend: readable first, unique by its end."""
+        owner = hashlib.sha256(f"{self.pool_id}:{self.spec_hash()}".encode()).hexdigest()[:16]
+        readable = f"{self.environment}-{self.tenant_slug}-{self.worker}-{self.region}"
+        return f"{readable[: MAX_NAME_CHARACTERS - 17]}-{owner}"
+
+    @property
+    def ref(self) -> DeploymentRef:
+        return DeploymentRef(name=self.name, worker=self.worker, region=self.region, tenant_id=self.tenant_id)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Labels by which a provider's bill is read back."""
+        return {
+            "warmline": self.environment, "tenant": self.tenant_id, "pool": self.pool_id, "worker": self.worker,
+            "region": self.region, "spec": self.spec_hash(),
+        }
+
+    def to_document(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "gpu": list(self.gpu)}
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Self:
+        return cls(**{**document, "gpu": tuple(document.get("gpu", ()))})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Autoscaling:
+    """How many containers; changed live, with no new deployment."""
+
+    min_containers: int = 0
+    """Always there."""
+    buffer_containers: int = 0
+    """Idle ones kept ready beside those in use, while there is load."""
+    max_containers: int = 1
+    scaledown_window_seconds: int = 300
+    """How long a container may be idle before it is stopped."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeploymentRef:
+    """A deployment as its backend finds it: by name, in the account of the tenant."""
+
+    name: str
+    worker: str
+    region: str
+    tenant_id: str
+
+
+# --- what is there ---------------------------------------------------------------------------------------------------
+class ReportedState(enum.StrEnum):
+    DEPLOYING = "deploying"
+    READY = "ready"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class ContainerState(enum.StrEnum):
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+class StopReason(enum.StrEnum):
+    SCALEDOWN = "scaledown"
+    DRAINED = "drained"
+    CRASHED = "crashed"
+    START_FAILED = "start_failed"
+    START_TIMED_OUT = "start_timed_out"
+    STOPPED = "stopped"
+    LOST = "lost"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ContainerReport:
+    """One container. `boot` is "cold" or "restored", empty until it is ready; `boot_ms` by the worker's own clock."""
+
+    name: str
+    state: ContainerState
+    started_at: datetime.datetime
+    ready_at: datetime.datetime | None = None
+    stopped_at: datetime.datetime | None = None
+    boot: str = ""
+    boot_ms: float | None = None
+    why: str = ""
+    """A StopReason, once stopped."""
+    exit_code: int | None = None
+    sessions: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeploymentReport:
+    """What the backend has. `containers` include those stopped lately."""
+
+    ref: DeploymentRef
+    state: ReportedState
+    sentence: str = ""
+    """Why it is not ready, or what is wrong with it."""
+    autoscaling: Autoscaling | None = None
+    containers: tuple[ContainerReport, ...] = ()
+    waiting: int = 0
+    """Sessions asked for and not yet granted."""
+    snapshot: str = ""
+    """Of the loaded state: "", "making", "made" or "failed"."""
+
+    @property
+    def sessions(self) -> int:
+        return sum(container.sessions for container in self.containers)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PrimingReport:
+    """What the first boots of a deployment were like."""
+
+    boots: tuple[str, ...] = ()
+    boot_ms: tuple[float, ...] = ()
+    failures: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GrantedSession:
+    """A place on a container. The WebSocket handshake to `url` carries `headers`, also when coming back to it."""
+
+    ref: str
+    url: str
+    headers: dict[str, str] = dataclasses.field(repr=False)
+    container: str | None
+    """Where the backend tells it; else the worker's `boot` metadata does."""
+    reserve_ms: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BilledCost:
+    """A line of the provider's bill for one deployment. `key` names the line, the same at every reading."""
+
+    deployment_name: str
+    since: datetime.datetime
+    until: datetime.datetime
+    nano_dollars: int
+    key: str
+
+
+# --- the contract ----------------------------------------------------------------------------------------------------
+class Backend(Protocol):
+    """An open connection to where pools run. Every method may raise BackendError; none waits without a limit."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def deploy(self, spec: DeploymentSpec, autoscaling: Autoscaling) -> DeploymentReport:
+        """Make the deployment; do nothing where it stands already with this specification."""
+
+    async def prime(self, ref: DeploymentRef, *, timeout_seconds: float) -> PrimingReport:
+        """Start sessions until a container has shown that it can talk, restored where snapshots are wanted.
+
+        Raises:
+            SessionUnavailable: none could in time.
+        """
+
+    async def scale(self, ref: DeploymentRef, autoscaling: Autoscaling) -> None:
+        """Change the limits of a standing deployment."""
+
+    async def status(self, ref: DeploymentRef) -> DeploymentReport:
+        """Return what is there.
+
+        Raises:
+            DeploymentUnknown
+        """
+
+    async def start_session(
+        self, ref: DeploymentRef, *, timeout_ms: int, idle_timeout_seconds: int = 30
+    ) -> GrantedSession:
+        """Reserve a place, starting a container where none has room: this wait is the cold start.
+
+        Cancelled or timed out, it leaves nothing behind. A session with no connection for `idle_timeout_seconds` ends.
+
+        Raises:
+            AtCapacity, SessionUnavailable, DeploymentUnknown
+        """
+
+    async def end_session(self, ref: DeploymentRef, session_ref: str) -> None:
+        """Give a place back; nothing happens where it is gone already."""
+
+    async def stop(self, ref: DeploymentRef) -> None:
+        """Stop all containers and forget the deployment; nothing happens where it is gone already."""
+
+    async def deployments(self) -> Sequence[DeploymentRef]:
+        """Return all that stand in this installation's name, whoever asked for them."""
+
+    async def read_log(self, ref: DeploymentRef, container: str, *, max_bytes: int = 65_536) -> str:
+        """Return the end of a container's log, empty where there is none."""
+
+    async def costs(self, since: datetime.datetime, until: datetime.datetime) -> Sequence[BilledCost]:
+        """Return the provider's bill for a time, empty where it sends none."""

@@ -1,0 +1,103 @@
+"""The ledger of what was spent."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import ClassVar
+from zoneinfo import ZoneInfo
+
+from django.db import models
+from django.db.models.functions import Now, Trunc
+from django.utils import timezone
+
+from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
+
+
+class CostEntryQuerySet(TenantQuerySet):
+    def of_call(self, call_id: uuid.UUID) -> CostEntryQuerySet:
+        return self.filter(call_id=call_id)
+
+    def of_no_call(self) -> CostEntryQuerySet:
+        return self.filter(call_id=None)
+
+    def total(self) -> int:
+        """Return the sum in nano-dollars."""
+        return self.aggregate(total=models.Sum("nano_dollars"))["total"] or 0
+
+    def since(self, at: datetime.datetime) -> CostEntryQuerySet:
+        return self.filter(occurred_at__gte=at)
+
+    def by_period(self, size: str, zone: ZoneInfo) -> dict[datetime.datetime, dict[str, int]]:
+        """Return nano-dollars by part for each `hour` or `day` of the zone, named by its beginning."""
+        rows = (
+            self.order_by()
+            .annotate(begin=Trunc("occurred_at", size, tzinfo=zone))
+            .values_list("begin", "part")
+            .annotate(total=models.Sum("nano_dollars"))
+        )
+        periods: dict[datetime.datetime, dict[str, int]] = {}
+        for begin, part, total in rows:
+            periods.setdefault(begin, {})[part] = int(total)
+        return periods
+
+    def by_pool(self) -> dict[uuid.UUID, int]:
+        """Return nano-dollars for each pool's id."""
+        rows = self.order_by().exclude(pool_id=None).values_list("pool_id").annotate(total=models.Sum("nano_dollars"))
+        return {pool_id: int(total) for pool_id, total in rows}
+
+    def total_by_part(self) -> dict[str, int]:
+        """Return the sums in nano-dollars of the parts that occur."""
+        rows = self.order_by().values_list("part").annotate(total=models.Sum("nano_dollars"))
+        return dict(rows)
+
+
+class CostEntry(TenantOwned):
+    """One amount that was spent for a call, or, where no call was served, for a pool. A correction is a further entry.
+
+    The tenant is the one that called, or whose pool it is. A shared pool's rows are the operator's: hence plain ids.
+    """
+
+    class Part(models.TextChoices):
+        ACTIVE = "active", "Talking"
+        IDLE_WARM = "idle_warm", "Kept warm"
+        COLD_START = "cold_start", "Cold start"
+        MODEL = "model", "Language model"
+        TELEPHONY = "telephony", "Telephone"
+        ADJUSTMENT = "adjustment", "Adjustment"
+
+    class Source(models.TextChoices):
+        ESTIMATE = "estimate"
+        PROVIDER = "provider", "The provider's bill"
+
+    append_only: ClassVar[bool] = True
+
+    pool_id = models.UUIDField(null=True)
+    deployment_id = models.UUIDField(null=True)
+    container = models.CharField(max_length=120, blank=True, help_text="Its name.")
+    call_id = models.UUIDField(null=True)
+    session_id = models.UUIDField(null=True)
+    part = models.CharField(max_length=12, choices=Part.choices)
+    milliseconds = models.BigIntegerField(
+        null=True, help_text="Active: how long the place was held before occurred_at."
+    )
+    rate_nano_dollars_per_second = models.BigIntegerField(null=True)
+    nano_dollars = models.BigIntegerField()
+    source = models.CharField(max_length=10, choices=Source.choices, default=Source.ESTIMATE)
+    occurred_at = models.DateTimeField()
+    recorded_at = models.DateTimeField(default=timezone.now, db_default=Now(), editable=False)
+    idempotency_key = models.CharField(max_length=160)
+
+    objects = TenantManager.from_queryset(CostEntryQuerySet)()
+
+    class Meta:
+        ordering = ["occurred_at"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "idempotency_key"], name="cost_once_per_key")]
+        indexes = [
+            models.Index(fields=["tenant", "call_id"], name="costs_of_call"),
+            models.Index(fields=["tenant", "-occurred_at"], name="costs_by_time"),
+            models.Index(fields=["container"], condition=models.Q(part="active"), name="costs_of_container"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.nano_dollars} nano-dollars, {self.part}"

@@ -1,0 +1,48 @@
+"""Where a call can be held: the ready deployments of a worker kind, in the order in which to try them.
+
+For the gateway: plain psycopg, no ORM. See also `provisioning.backends.OpenBackends`, which then starts the session.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from provisioning.backends.contract import DeploymentRef
+from provisioning.regions import regions_by_nearness
+from tenants.scope import enter_tenant_async
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """A ready deployment. `is_own`: of the calling tenant; else of a pool that the operator shares."""
+
+    pool_id: uuid.UUID
+    deployment_id: uuid.UUID
+    owner_id: uuid.UUID
+    name: str
+    backend: str
+    worker: str
+    region: str
+    rate_nano_dollars_per_second: int
+    is_own: bool
+
+    @property
+    def ref(self) -> DeploymentRef:
+        return DeploymentRef(name=self.name, worker=self.worker, region=self.region, tenant_id=str(self.owner_id))
+
+
+async def find_places(
+    connection: psycopg.AsyncConnection[Any], *, tenant_id: uuid.UUID, worker: str, region: str
+) -> list[Place]:
+    """Return the ready deployments for a tenant's call: its own before shared ones, near regions before far ones."""
+    async with connection.transaction(), connection.cursor(row_factory=class_row(Place)) as cursor:
+        await enter_tenant_async(connection, tenant_id)
+        await cursor.execute("SELECT * FROM warmline_places(%s)", (worker,))
+        places = await cursor.fetchall()
+    nearness = {name: rank for rank, name in enumerate(regions_by_nearness(region))}
+    return sorted(places, key=lambda place: (not place.is_own, nearness.get(place.region, len(nearness))))

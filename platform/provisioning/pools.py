@@ -1,0 +1,118 @@
+"""What people do with pools. Each change is checked as a whole, audited, and applied by a task once it is committed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import connections
+from django.utils import timezone
+
+from billing.entitlements import entitlements_of
+from provisioning import tasks
+from provisioning.models import Pool
+from tenants import audit
+from tenants.models import Tenant, User
+from tenants.ownership import entered_tenant_id
+from tenants.scope import current_alias
+from tenants.tasks import delay_on_commit
+
+CHANGEABLE = (*Pool.SPEC_FIELDS, *Pool.AUTOSCALING_FIELDS)
+
+
+def create_pool(*, actor: User | None, **fields: Any) -> Pool:
+    """Make a pool of the entered tenant, and have it deployed.
+
+    Raises:
+        ValidationError: a field, or what the plan allows.
+    """
+    pool = Pool(tenant_id=entered_tenant_id(), **fields)
+    _check(pool)
+    pool.save(force_insert=True)
+    audit.record(
+        action="pool.created", target=pool, actor=actor,
+        details={name: getattr(pool, name) for name in ("backend", *CHANGEABLE)},
+    )
+    _apply(pool)
+    return pool
+
+
+def change_pool(*, pool: Pool, actor: User | None, **changes: Any) -> Pool:
+    """Change a pool's settings. Autoscaling is changed live; for the rest, a new deployment starts beside the old one.
+
+    Raises:
+        ValidationError
+    """
+    if unknown := set(changes) - set(CHANGEABLE):
+        raise TypeError(f"A pool's {', '.join(sorted(unknown))} cannot be changed.")
+    before = {name: getattr(pool, name) for name in changes}
+    for name, value in changes.items():
+        setattr(pool, name, value)
+    _check(pool)
+    changed = {name: [before[name], getattr(pool, name)] for name in changes if before[name] != getattr(pool, name)}
+    if changed:
+        _save(pool, *changed)
+        audit.record(action="pool.changed", target=pool, actor=actor, details=changed)
+    return pool
+
+
+def set_enabled(*, pool: Pool, actor: User | None, enabled: bool) -> Pool:
+    """Start a pool again, or drain and stop it.
+
+    Raises:
+        ValidationError: the plan does not allow it.
+    """
+    if pool.is_enabled == enabled:
+        return pool
+    pool.is_enabled = enabled
+    if enabled:
+        _check(pool)
+    _save(pool, "is_enabled")
+    audit.record(action="pool.enabled" if enabled else "pool.disabled", target=pool, actor=actor)
+    return pool
+
+
+def try_again(*, pool: Pool, actor: User | None) -> None:
+    """Deploy a pool whose deployment failed once more."""
+    _save(pool)
+    audit.record(action="pool.tried_again", target=pool, actor=actor)
+
+
+def _save(pool: Pool, *fields: str) -> None:
+    pool.changed_at = timezone.now()
+    pool.save(update_fields=[*fields, "changed_at"])
+    _apply(pool)
+
+
+def _apply(pool: Pool) -> None:
+    delay_on_commit(tasks.apply_pool, tenant_id=str(pool.tenant_id), pool_id=str(pool.pk))
+
+
+def _check(pool: Pool) -> None:
+    # Two changes at once could both stay under the plan's limit, and exceed it together.
+    with connections[current_alias()].cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"pools of {pool.tenant_id}"])
+    pool.full_clean()
+    if not pool.is_enabled:
+        return
+    if pool.is_shared and not Tenant.objects.get(pk=pool.tenant_id).is_house:
+        raise ValidationError({"is_shared": "Only the operator's pools are shared."})
+    entitlements = entitlements_of()
+    others = Pool.objects.enabled().exclude(pk=pool.pk)
+    elsewhere = others.warm_containers()
+    if pool.min_containers and elsewhere + pool.min_containers > entitlements.warm_containers:
+        raise ValidationError(
+            {
+                "min_containers": f"The {entitlements.plan} plan keeps up to {entitlements.warm_containers} containers "
+                f"warm, and your other pools have {elsewhere}."
+            }
+        )
+    regions = set(others.values_list("region", flat=True)) | {pool.region}
+    if len(regions) > entitlements.regions:
+        raise ValidationError(
+            {"region": f"The {entitlements.plan} plan serves up to {entitlements.regions} regions: {_listed(regions)}."}
+        )
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names))

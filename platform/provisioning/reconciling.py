@@ -1,0 +1,82 @@
+"""The periodic look at everything: pools of all tenants, and what backends have that nobody wants."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from asgiref.sync import async_to_sync
+from django.db import connections
+
+from provisioning import applying
+from provisioning.backends import make_backend
+from provisioning.backends.contract import BackendError, DeploymentRef
+from provisioning.locks import only_one
+
+log = structlog.get_logger(__name__)
+
+# What crosses tenants by right goes over the operator's connection (tenants.scope).
+POOLS = """
+    SELECT pool.tenant_id, pool.id FROM provisioning_pool pool
+    WHERE pool.is_enabled OR EXISTS (
+        SELECT 1 FROM provisioning_deployment deployment
+        WHERE deployment.pool_id = pool.id AND deployment.state NOT IN ('stopped', 'failed')
+    )
+    ORDER BY pool.id
+"""
+LIVE_NAMES = """
+    SELECT name FROM provisioning_deployment WHERE backend = %s AND state NOT IN ('stopped', 'failed')
+"""
+BACKENDS_IN_USE = "SELECT DISTINCT backend FROM provisioning_deployment"
+
+
+def reconcile() -> list[tuple[uuid.UUID, uuid.UUID]]:
+    """Tend every pool and stop orphans; return (tenant, pool) of those in which something is to be deployed."""
+    with only_one("reconcile") as is_ours:
+        if not is_ours:
+            return []
+        to_apply = []
+        for tenant_id, pool_id in _rows(POOLS):
+            try:
+                if applying.tend_pool(tenant_id, pool_id):
+                    to_apply.append((tenant_id, pool_id))
+            except Exception:
+                # One pool's trouble is not to keep the others from being looked at.
+                log.exception("pool.not_reconciled", pool_id=str(pool_id))
+        for (backend,) in _rows(BACKENDS_IN_USE):
+            try:
+                _stop_orphans(backend)
+            except BackendError as problem:
+                # Its deployments have this problem noted.
+                log.debug("backend.away", backend=backend, problem=problem.sentence)
+        return to_apply
+
+
+def _stop_orphans(backend: str) -> None:
+    """Stop deployments of this installation that no row wants: what a killed process left behind."""
+    standing = async_to_sync(_standing)(backend)
+    # Read after the backend was asked: a row is committed before its deployment is made.
+    wanted = {name for (name,) in _rows(LIVE_NAMES, backend)}
+    orphans = [ref for ref in standing if ref.name not in wanted]
+    if orphans:
+        log.warning("deployment.orphans_stopped", deployments=[ref.name for ref in orphans])
+        async_to_sync(_stop)(backend, orphans)
+
+
+async def _standing(name: str) -> Sequence[DeploymentRef]:
+    async with make_backend(name) as backend:
+        return await backend.deployments()
+
+
+async def _stop(name: str, refs: Sequence[DeploymentRef]) -> None:
+    async with make_backend(name) as backend:
+        for ref in refs:
+            await backend.stop(ref)
+
+
+def _rows(statement: str, *params: object) -> list[tuple[Any, ...]]:
+    with connections["operator"].cursor() as cursor:
+        cursor.execute(statement, params)
+        return cursor.fetchall()

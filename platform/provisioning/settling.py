@@ -1,0 +1,133 @@
+"""Settling containers: who pays for their idle time and their cold start, to the nano-dollar.
+
+A session's active cost is in the ledger since it ended, as an estimate. Here a stretch of a container's life is shared
+out exactly: what the estimate was off by comes as an adjustment, shares of idle time and cold start as further entries.
+Sessions may be of any tenant: this runs as the operator.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import Any
+
+from django.utils import timezone
+
+from provisioning.costs import Interval, Settlement, settle
+from provisioning.models import Container, CostEntry
+from tenants.scope import atomic, enter_operator
+
+ENTRIES_LATE = datetime.timedelta(minutes=3)
+"""The end of a call whose gateway died is written that long after it."""
+LONGEST_CALL = datetime.timedelta(hours=1)
+STRETCH = datetime.timedelta(minutes=10)
+"""Containers that run on and on are settled up to where all calls have ended, in stretches of at least this length."""
+
+
+def settle_containers(at: datetime.datetime | None = None) -> int:
+    """Settle what can be settled now, and return of how many containers."""
+    at = at or timezone.now()
+    with enter_operator("beat", reason="settle containers"):
+        due = [
+            container.pk
+            for container in Container.objects.settleable().order_by("started_at")
+            if _settleable_until(container, at) is not None
+        ]
+        for container_id in due:
+            with atomic():
+                # Another process may have settled it meanwhile.
+                container = (
+                    Container.objects.select_for_update(of=("self",)).select_related("deployment").get(pk=container_id)
+                )
+                if not container.is_settled and (until := _settleable_until(container, at)) is not None:
+                    _settle(container, until)
+    return len(due)
+
+
+def _settleable_until(container: Container, at: datetime.datetime) -> datetime.datetime | None:
+    """Return up to where all of a container's sessions are in the ledger; None where that is too little to settle."""
+    if container.stopped_at is not None:
+        return container.stopped_at if container.stopped_at + ENTRIES_LATE <= at else None
+    until = at - LONGEST_CALL
+    return until if until - (container.settled_until or container.started_at) >= STRETCH else None
+
+
+def _settle(container: Container, until: datetime.datetime) -> None:
+    rate = container.deployment.rate_nano_dollars_per_second
+    start_ms = _since_start_ms(container, container.settled_until or container.started_at)
+    stretch = Interval(start_ms, max(start_ms, _since_start_ms(container, until)))
+    sessions = {entry.pk: entry for entry in _active_entries(container)}
+    held = {key: _held(container, entry) for key, entry in sessions.items()}
+    settlement = settle(
+        stretch=stretch,
+        ready_ms=stretch.end_ms if container.ready_at is None else _since_start_ms(container, container.ready_at),
+        sessions=held,
+        rate_nano_dollars_per_second=rate,
+    )
+    entries = _shares(container, sessions, held, stretch, settlement)
+    entries += _unserved(container, settlement)
+    for entry in entries:
+        entry.deployment_id = container.deployment_id
+        entry.pool_id = container.deployment.pool_id
+        entry.container = container.name
+        entry.rate_nano_dollars_per_second = rate
+        entry.occurred_at = until
+        entry.idempotency_key = f"settled:{container.pk}:{stretch.start_ms}:{entry.session_id or 'pool'}:{entry.part}"
+    CostEntry.objects.bulk_create(entries)
+    container.become_settled(until)
+
+
+def _active_entries(container: Container) -> list[CostEntry]:
+    return list(
+        CostEntry.objects.filter(
+            deployment_id=container.deployment_id, container=container.name, part=CostEntry.Part.ACTIVE
+        ).order_by("occurred_at", "pk")
+    )
+
+
+def _shares(
+    container: Container,
+    sessions: dict[uuid.UUID, CostEntry],
+    held: dict[uuid.UUID, Interval],
+    stretch: Interval,
+    settlement: Settlement[uuid.UUID],
+) -> list[CostEntry]:
+    entries = []
+    for key, session in sessions.items():
+        # A session that goes on from one stretch into the next has its estimate taken off in the first one.
+        begins_here = stretch.start_ms <= max(held[key].start_ms, 0) < stretch.end_ms
+        estimate = session.nano_dollars if begins_here else 0
+        amounts = {
+            CostEntry.Part.ADJUSTMENT: settlement.active.get(key, 0) - estimate,
+            CostEntry.Part.COLD_START: settlement.cold_start.get(key, 0),
+            CostEntry.Part.IDLE_WARM: settlement.idle.get(key, 0),
+        }
+        entries += [
+            CostEntry(
+                tenant_id=session.tenant_id, call_id=session.call_id, session_id=session.session_id, part=part,
+                nano_dollars=amount,
+            )
+            for part, amount in amounts.items()
+            if amount
+        ]
+    return entries
+
+
+def _unserved(container: Container, settlement: Settlement[Any]) -> list[CostEntry]:
+    amounts = {
+        CostEntry.Part.COLD_START: settlement.unserved_cold_start, CostEntry.Part.IDLE_WARM: settlement.unserved_idle
+    }
+    return [
+        CostEntry(tenant_id=container.tenant_id, part=part, nano_dollars=amount)
+        for part, amount in amounts.items()
+        if amount
+    ]
+
+
+def _held(container: Container, entry: CostEntry) -> Interval:
+    end_ms = _since_start_ms(container, entry.occurred_at)
+    return Interval(end_ms - (entry.milliseconds or 0), end_ms)
+
+
+def _since_start_ms(container: Container, at: datetime.datetime) -> int:
+    return (at - container.started_at) // datetime.timedelta(milliseconds=1)

@@ -1,0 +1,188 @@
+"""Who may call: a ticket or an agent's public key, the tenant's standing and its free lines. Two round trips.
+
+The Call row and its lease are written in the transaction that decided, so that a tenant's limit holds for any number of
+gateways. It knows nothing of sockets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import hmac
+import secrets
+import uuid
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg.rows import namedtuple_row
+from psycopg_pool import AsyncConnectionPool
+
+from gpu_workers.protocol import CloseCode
+from tenants.models import hash_secret
+from voice import statements
+from voice.options import Options
+
+
+class Refused(Exception):
+    """No call begins; the caller is told the close code."""
+
+    def __init__(self, close_code: CloseCode) -> None:
+        super().__init__(close_code.reason)
+        self.close_code = close_code
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """What a caller came with. `kind`: `ticket` or `public_key`; `origin` is empty where no browser sent one."""
+
+    kind: str
+    secret: str = dataclasses.field(repr=False)
+    origin: str = ""
+    address: str = ""
+    received_at: datetime.datetime = dataclasses.field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Admitted:
+    """An opened call, and all that is needed to place it and to tell a worker who to be."""
+
+    call_id: uuid.UUID
+    epoch: int
+    tenant_id: uuid.UUID
+    tenant_name: str
+    time_zone: str
+    region: str
+    agent_id: uuid.UUID
+    agent_slug: str
+    agent_name: str
+    channel: str
+    engine: str
+    config: dict[str, Any]
+    max_seconds: int
+    resume_token: str = dataclasses.field(repr=False)
+
+
+def read_path(path: str) -> tuple[str, str] | None:
+    """Return (kind, secret) of a caller's address: `/call/TICKET/api/chat` or `/agent/PUBLIC_KEY/api/chat`."""
+    match path.strip("/").split("/"):
+        case ["call", ticket, "api", "chat"]:
+            return "ticket", ticket
+        case ["agent", public_key, "api", "chat"]:
+            return "public_key", public_key
+    return None
+
+
+async def admit(pool: AsyncConnectionPool[Any], request: Request, options: Options) -> Admitted:
+    """Decide on a request and open its call.
+
+    Raises:
+        Refused
+        psycopg.Error: the database cannot be reached.
+    """
+    secret = hash_secret(request.secret) if request.kind == "ticket" else request.secret
+    async with pool.connection() as connection:
+        connection.row_factory = namedtuple_row
+        async with connection.pipeline(), connection.transaction():
+            door = await connection.execute(statements.ENTER_BY[request.kind], {"secret": secret})
+            # One admission at a time for each tenant, or two callers could both take its last line.
+            await connection.execute(statements.LOCK_TENANT)
+            asked = await connection.execute(statements.ADMISSION_BY[request.kind], {"secret": secret})
+            entered, standing = await door.fetchone(), await asked.fetchone()
+            refusal = _refusal(request, entered, standing)
+            # A ticket stays used when its call is refused.
+            if refusal is None:
+                admitted = _admitted(entered, standing, options)
+                await _open(connection, admitted, standing, request, options)
+    if refusal is not None:
+        raise Refused(refusal)
+    return admitted
+
+
+def _refusal(request: Request, entered: Any, standing: Any) -> CloseCode | None:
+    """See also: billing.entitlements, which decides the same for pages."""
+    if entered is None:
+        return CloseCode.TICKET_UNKNOWN if request.kind == "ticket" else CloseCode.AGENT_UNKNOWN
+    if standing is None or standing.version_id is None or standing.archived:
+        return CloseCode.AGENT_UNKNOWN
+    if not _origin_is_allowed(request, entered, standing):
+        return CloseCode.ORIGIN_REFUSED
+    if standing.tenant_status != "active" or standing.subscription_status in (None, "cancelled"):
+        return CloseCode.TENANT_SUSPENDED
+    if standing.trial_has_ended:
+        return CloseCode.TRIAL_EXPIRED
+    if standing.minutes_are_used_up:
+        return CloseCode.SPEND_CAP
+    if request.kind == "public_key" and standing.calls_last_minute >= standing.calls_per_minute:
+        return CloseCode.RATE_LIMITED
+    if standing.lines_taken >= standing.max_concurrent_calls:
+        return CloseCode.TENANT_BUSY
+    return None
+
+
+def _origin_is_allowed(request: Request, entered: Any, standing: Any) -> bool:
+    if request.kind == "ticket":
+        return not entered.origin or _same_origin(entered.origin, request.origin)
+    allowed = standing.allowed_origins or []
+    return "*" in allowed or any(_same_origin(origin, request.origin) for origin in allowed)
+
+
+def _same_origin(one: str, other: str) -> bool:
+    if not one or not other:
+        return False
+    left, right = urlsplit(one.lower()), urlsplit(other.lower())
+    return (left.scheme, left.netloc) == (right.scheme, right.netloc)
+
+
+def _admitted(entered: Any, standing: Any, options: Options) -> Admitted:
+    asked_seconds = getattr(entered, "max_seconds", None) or options.max_call_seconds
+    return Admitted(
+        call_id=uuid.uuid4(),
+        epoch=1,
+        tenant_id=standing.tenant_id,
+        tenant_name=standing.tenant_name,
+        time_zone=standing.time_zone,
+        region=standing.region,
+        agent_id=standing.agent_id,
+        agent_slug=standing.agent_slug,
+        agent_name=standing.agent_name,
+        channel=getattr(entered, "channel", "api"),
+        engine=standing.engine,
+        config=standing.config,
+        max_seconds=min(asked_seconds, options.max_call_seconds),
+        resume_token=secrets.token_urlsafe(24),
+    )
+
+
+async def _open(
+    connection: psycopg.AsyncConnection[Any], admitted: Admitted, standing: Any, request: Request, options: Options
+) -> None:
+    await connection.execute(
+        statements.OPEN_CALL,
+        {
+            "id": admitted.call_id,
+            "tenant_id": admitted.tenant_id,
+            "agent_id": admitted.agent_id,
+            "version_id": standing.version_id,
+            "channel": admitted.channel,
+            "region": admitted.region,
+            "started_at": request.received_at,
+            "caller_address_hash": _address_hash(request.address, options),
+            "resume_token_hash": hash_secret(admitted.resume_token),
+        },
+    )
+    await connection.execute(
+        statements.TAKE_LINE,
+        {
+            "id": uuid.uuid4(), "tenant_id": admitted.tenant_id, "call_id": admitted.call_id,
+            "seconds": options.lease_seconds,
+        },
+    )
+
+
+def _address_hash(address: str, options: Options) -> str:
+    """Return a name for a caller's address that cannot be turned back without the installation's secret."""
+    if not address:
+        return ""
+    return hmac.new(options.secret_key.encode(), address.encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,260 @@
+"""Writing a call: checkpoints while it lasts, and its end with usage and cost, once.
+
+The gateway and the sweeper close calls through the same function; the epoch decides between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+import time
+import uuid
+from typing import Any
+
+import psycopg
+import structlog
+from psycopg.rows import namedtuple_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from content.transcripts import append_lines
+from gpu_workers.protocol import CloseCode
+from tenants.scope import enter_tenant_async
+from voice import live, statements
+from voice.charges import record_charges
+from voice.models import GOOD_ENDS, EndReason
+from voice.ongoing import HeldSession, OngoingCall
+from voice.options import Options
+from voice.times import TurnTimes
+
+log = structlog.get_logger(__name__)
+
+DATABASE_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+"""What a database that is restarting or cannot be reached raises: worth trying again."""
+
+# News of one call are written, and pages told, at most once in so many seconds.
+NEWS_PAUSE_SECONDS = 1.0
+FIRST_RETRY_SECONDS = 0.1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a call ended, and what the caller is told."""
+
+    reason: EndReason
+    close_code: CloseCode
+
+
+class Fenced(Exception):
+    """Another writer has closed this call: its epoch has moved on."""
+
+
+async def keep_writing(pool: AsyncConnectionPool[Any], call: OngoingCall, options: Options) -> None:
+    """Write a checkpoint soon after there is news, and every `checkpoint_seconds`; until cancelled."""
+    while not call.is_fenced:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(options.checkpoint_seconds):
+                await call.news.wait()
+        try:
+            await save_checkpoint(pool, call, options)
+            live.announce(call.tenant_id, "turn", _figures(call))
+        except Fenced:
+            log.warning("call.fenced")
+            call.is_fenced = True
+        except DATABASE_AWAY as problem:
+            # Nothing is lost: the next checkpoint writes it too.
+            log.warning("database.away", problem=str(problem))
+        except Exception:
+            log.exception("checkpoint.failed")
+        await asyncio.sleep(NEWS_PAUSE_SECONDS)
+
+
+async def save_checkpoint(pool: AsyncConnectionPool[Any], call: OngoingCall, options: Options) -> None:
+    """Write what is known of a call so far, and renew its line.
+
+    Raises:
+        Fenced
+        psycopg.Error: the database cannot be reached; nothing is forgotten.
+    """
+    async with pool.connection() as connection:
+        unsaved = call.take_news()
+        try:
+            async with connection.transaction():
+                await _write_checkpoint(connection, call, unsaved, options)
+        except BaseException:
+            call.give_back(unsaved)
+            raise
+
+
+async def _write_checkpoint(
+    connection: psycopg.AsyncConnection[Any], call: OngoingCall, unsaved: Any, options: Options
+) -> None:
+    async with connection.pipeline():
+        await enter_tenant_async(connection, call.tenant_id)
+        written = await connection.execute(statements.CHECKPOINT, _checkpoint_values(call))
+        for turn in unsaved.turns:
+            await connection.execute(statements.SAVE_TURN, _turn_values(call, turn))
+        for session in call.sessions:
+            await connection.execute(statements.SAVE_SESSION, _session_values(call, session))
+        await connection.execute(
+            statements.RENEW_LINE, {"call_id": call.call_id, "seconds": options.lease_seconds}
+        )
+        if await written.fetchone() is None:
+            raise Fenced
+    await append_lines(connection, tenant_id=call.tenant_id, call_id=call.call_id, lines=unsaved.lines)
+
+
+async def close_call(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: Ending, options: Options) -> None:
+    """Write the end of a call with its last checkpoint, usage and provisional cost, in one transaction.
+
+    Tries again while the database is away; after `close_retry_seconds` the sweeper's turn comes.
+    """
+    deadline, pause = time.monotonic() + options.close_retry_seconds, FIRST_RETRY_SECONDS
+    while True:
+        try:
+            await _close_once(pool, call, ending, options)
+        except Fenced:
+            log.warning("call.was_closed_by_another")
+        except DATABASE_AWAY as problem:
+            if time.monotonic() > deadline:
+                log.error("call.left_to_the_sweeper", problem=str(problem))
+                return
+            log.warning("database.away", problem=str(problem))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 2.0)
+            continue
+        live.announce(call.tenant_id, "ended", {**_figures(call), "end_reason": ending.reason.value})
+        return
+
+
+async def _close_once(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: Ending, options: Options) -> None:
+    async with pool.connection() as connection:
+        unsaved = call.take_news()
+        try:
+            async with connection.transaction():
+                await _write_checkpoint(connection, call, unsaved, options)
+                await end_call(
+                    connection, call_id=call.call_id, tenant_id=call.tenant_id, epoch=call.epoch,
+                    reason=ending.reason, close_code=ending.close_code, ended_at=call.ended_at,
+                )
+        except BaseException:
+            call.give_back(unsaved)
+            raise
+
+
+async def end_call(
+    connection: psycopg.AsyncConnection[Any],
+    *,
+    call_id: uuid.UUID,
+    tenant_id: uuid.UUID,
+    epoch: int,
+    reason: EndReason,
+    close_code: CloseCode | None,
+    ended_at: datetime.datetime | None,
+    quiet_since: datetime.datetime | None = None,
+) -> None:
+    """End a call as it stands in the database: usage, cost, its line and its day. Inside a transaction.
+
+    Args:
+        ended_at: None for the time of its last checkpoint.
+        quiet_since: end it only if it has no checkpoint since.
+
+    Raises:
+        Fenced: it was closed before, or another epoch holds it.
+    """
+    connection.row_factory = namedtuple_row
+    await enter_tenant_async(connection, tenant_id)
+    found = await connection.execute(
+        statements.CLOSE_CALL,
+        {
+            "id": call_id, "epoch": epoch, "end_reason": reason.value, "ended_at": ended_at, "quiet_since": quiet_since,
+            "close_code": None if close_code is None else int(close_code),
+        },
+    )
+    closed: Any = await found.fetchone()
+    if closed is None:
+        raise Fenced
+    await connection.execute(
+        statements.END_SESSIONS, {"id": call_id, "ended_at": closed.ended_at, "end_reason": reason.value}
+    )
+    await record_charges(connection, call_id=call_id, tenant_id=tenant_id, ended_at=closed.ended_at)
+    if seconds := -(-closed.duration_ms // 1000):  # a begun second counts
+        await connection.execute(
+            statements.RECORD_USAGE,
+            {
+                "id": uuid.uuid4(), "tenant_id": tenant_id, "seconds": seconds, "call_id": call_id,
+                "occurred_at": closed.ended_at, "key": f"call:{call_id}",
+            },
+        )
+    await connection.execute(statements.FREE_LINE, {"id": call_id})
+    await connection.execute(
+        statements.ADD_TO_DAY, {"id": call_id, "good_ends": [reason.value for reason in GOOD_ENDS]}
+    )
+
+
+def _figures(call: OngoingCall) -> dict[str, Any]:
+    turn = call.last_turn
+    return {
+        "id": str(call.call_id),
+        "turns": call.turns_count,
+        "turn_ms": turn.turn_ms if turn else None,
+        "first_audio_ms": call.first_audio_ms,
+        "duration_ms": call.duration_ms,
+    }
+
+
+def _checkpoint_values(call: OngoingCall) -> dict[str, Any]:
+    session = call.session
+    return {
+        "id": call.call_id,
+        "epoch": call.epoch,
+        "status": "opening" if call.ready is None else "live",
+        "region": call.region,
+        "pool_id": session and session.pool_id,
+        "deployment_id": session and session.deployment_id,
+        "setup_ms": call.setup_ms,
+        "reserve_ms": session and session.reserve_ms,
+        "connect_ms": session and session.connect_ms,
+        "ready_ms": call.ready_ms,
+        "first_audio_ms": call.first_audio_ms,
+        "duration_ms": call.duration_ms,
+        "gateway_ms_p50": call.delays.percentile(0.5),
+        "gateway_ms_p99": call.delays.percentile(0.99),
+        "boot": session.boot if session else "",
+        "boot_ms": session and session.boot_ms,
+        "turns_count": call.turns_count,
+        "audio_in_messages": call.from_caller.messages,
+        "audio_in_bytes": call.from_caller.bytes,
+        "audio_out_messages": call.from_worker.messages,
+        "audio_out_bytes": call.from_worker.bytes,
+        "discarded_messages": call.from_caller.discarded + call.from_worker.discarded,
+    }
+
+
+def _turn_values(call: OngoingCall, turn: TurnTimes) -> dict[str, Any]:
+    return {
+        "id": uuid.uuid4(), "tenant_id": call.tenant_id, "call_id": call.call_id, "index": turn.index,
+        "at_ms": turn.at_ms, "turn_ms": turn.turn_ms, "other_ms": turn.other_ms,
+        **{f"{part}_ms": value for part, value in turn.parts_ms.items()},
+    }
+
+
+def _session_values(call: OngoingCall, session: HeldSession) -> dict[str, Any]:
+    return {
+        "id": session.id,
+        "tenant_id": call.tenant_id,
+        "call_id": call.call_id,
+        "pool_id": session.pool_id,
+        "deployment_id": session.deployment_id,
+        "container": session.container,
+        "backend_ref": session.backend_ref,
+        "rate_nano_dollars_per_second": session.rate_nano_dollars_per_second,
+        "granted_at": session.granted_at,
+        "reserve_ms": session.reserve_ms,
+        "connect_ms": session.connect_ms,
+        "active_ms": session.active_ms(time.monotonic()),
+        "boot": session.boot,
+        "boot_ms": session.boot_ms,
+        "why_ended": session.why_ended,
+    }

@@ -1,0 +1,356 @@
+"""One call from its request to its end: admit, place, talk, close.
+
+It knows the order of things. What may begin a call is voice.admission, how messages pass is voice.relay, what is
+written is voice.calls; of audio it knows nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+import structlog
+from opentelemetry import trace
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from gpu_workers import protocol
+from gpu_workers.protocol import CloseCode
+from provisioning.backends import OpenBackends
+from voice import live, metrics
+from voice.admission import Admitted, Refused, Request, admit, read_path
+from voice.calls import Ending, close_call, keep_writing
+from voice.models import EndReason
+from voice.ongoing import OngoingCall, now
+from voice.options import Options
+from voice.reaching import reached_worker
+from voice.relay import pump, run_until_first
+from voice.sockets import CallerFault, CallerSocket, SideLost, WorkerSocket, WorkerUnavailable
+from voice.starting import start_message, warn_before_seconds
+
+log = structlog.get_logger(__name__)
+tracer = trace.get_tracer("warmline.gateway")
+
+STATS_SECONDS = 3.0
+"""How often a caller is told figures while nothing happens."""
+
+HUNG_UP = Ending(EndReason.CALLER_HUNG_UP, CloseCode.NORMAL)
+TIME_LIMIT = Ending(EndReason.TIME_LIMIT, CloseCode.TIME_LIMIT)
+STOPPED = Ending(EndReason.GATEWAY_STOPPED, CloseCode.GOING_AWAY)
+FAILED = Ending(EndReason.FAILED, CloseCode.INTERNAL_ERROR)
+
+
+class Gateway:
+    """The calls of this process, and what they share."""
+
+    def __init__(self, options: Options, pool: AsyncConnectionPool[Any], backends: OpenBackends) -> None:
+        self.options = options
+        self.pool = pool
+        self.backends = backends
+        self.is_draining = False
+        self.calls: set[asyncio.Task[None]] = set()
+        self._goodbye = asyncio.Event()
+
+    async def take_call(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        """Serve one WebSocket request: a call, or a refusal told by a close code."""
+        began, caller = time.monotonic(), CallerSocket(receive, send)
+        try:
+            await caller.accept()
+        except SideLost:
+            return
+        # A task of its own: a server that gives up on the request does not cut short the call's end.
+        task = asyncio.create_task(self._serve(caller, _read_request(scope), began), name="call")
+        self.calls.add(task)
+        task.add_done_callback(self.calls.discard)
+        await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Take no new calls, let the live ones end within the time given, then say goodbye to the rest."""
+        self.is_draining = True
+        log.info("gateway.draining", calls=len(self.calls), seconds=self.options.drain_seconds)
+        if self.calls:
+            await asyncio.wait(self.calls, timeout=self.options.drain_seconds)
+        self._goodbye.set()
+        if self.calls:
+            await asyncio.wait(self.calls, timeout=self.options.close_retry_seconds)
+        log.info("gateway.drained", calls=len(self.calls))
+
+    async def _serve(self, caller: CallerSocket, request: Request | None, began: float) -> None:
+        try:
+            with tracer.start_as_current_span("call"):
+                admitted = await self._admit(request)
+                await self._conduct(caller, admitted, began)
+        except Refused as refusal:
+            metrics.REFUSALS.labels(reason=refusal.close_code.name.lower()).inc()
+            log.info("call.refused", reason=refusal.close_code.name.lower())
+            await caller.close(refusal.close_code)
+        except Exception:
+            log.exception("call.failed")
+            await caller.close(CloseCode.INTERNAL_ERROR)
+
+    async def _admit(self, request: Request | None) -> Admitted:
+        if self.is_draining:
+            raise Refused(CloseCode.GOING_AWAY)
+        if request is None:
+            raise Refused(CloseCode.AGENT_UNKNOWN)
+        with tracer.start_as_current_span("admit"):
+            try:
+                return await admit(self.pool, request, self.options)
+            except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as problem:
+                log.warning("database.away", problem=str(problem))
+                raise Refused(CloseCode.TRY_AGAIN_LATER) from problem
+
+    async def _conduct(self, caller: CallerSocket, admitted: Admitted, began: float) -> None:
+        """Hold an opened call, and close it however it ends."""
+        call = OngoingCall(
+            call_id=admitted.call_id, tenant_id=admitted.tenant_id, epoch=admitted.epoch, began=began,
+            setup_ms=round((time.monotonic() - began) * 1000),
+        )
+        call.region = admitted.region
+        trace.get_current_span().set_attributes(
+            {"call.id": str(call.call_id), "tenant.id": str(call.tenant_id), "agent": admitted.agent_slug}
+        )
+        with (
+            structlog.contextvars.bound_contextvars(call_id=str(call.call_id), tenant_id=str(call.tenant_id)),
+            metrics.LIVE_CALLS.track_inprogress(),
+        ):
+            log.info("call.opened", agent=admitted.agent_slug, channel=admitted.channel)
+            live.announce(call.tenant_id, "opened", {"id": str(call.call_id), "agent": admitted.agent_slug})
+            writing = asyncio.create_task(keep_writing(self.pool, call, self.options), name="write checkpoints")
+            conversation = _Conversation(self, caller, admitted, call)
+            ending = FAILED
+            try:
+                ending = await conversation.hold()
+            finally:
+                call.end()
+                writing.cancel()
+                await asyncio.gather(writing, return_exceptions=True)
+                await self._close(caller, conversation, call, ending)
+
+    async def _close(
+        self, caller: CallerSocket, conversation: _Conversation, call: OngoingCall, ending: Ending
+    ) -> None:
+        """Tell both sides, give the place back and write the end, side by side: none waits for another."""
+        with tracer.start_as_current_span("close"):
+            results = await asyncio.gather(
+                caller.close(ending.close_code),
+                conversation.release(),
+                close_call(self.pool, call, ending, self.options),
+                return_exceptions=True,
+            )
+        for problem in results:
+            if isinstance(problem, BaseException):
+                log.error("call.closed_badly", exc_info=problem)
+        metrics.observe_end(call, ending)
+        log.info("call.ended", end_reason=ending.reason.value, duration_ms=call.duration_ms, turns=call.turns_count)
+
+
+class _Conversation:
+    """The two sides of one call, from finding a worker to the first side that ends."""
+
+    def __init__(self, gateway: Gateway, caller: CallerSocket, admitted: Admitted, call: OngoingCall) -> None:
+        self.gateway = gateway
+        self.options = gateway.options
+        self.caller = caller
+        self.admitted = admitted
+        self.call = call
+        self.worker: WorkerSocket | None = None
+        self._held = contextlib.AsyncExitStack()
+
+    async def hold(self) -> Ending:
+        """Return why the call ended; errors of either side are ends too."""
+        try:
+            with tracer.start_as_current_span("reserve"):
+                ending = await run_until_first(
+                    {
+                        "worker": self._reach_worker(),
+                        "caller": self._wait_for_hang_up(),
+                        "clock": self._wait_for_goodbye(),
+                    }
+                )
+            if ending is not None:
+                return ending
+            with tracer.start_as_current_span("talk"):
+                return await self._talk()
+        except SideLost:
+            return _caller_ending(self.caller)
+        except CallerFault as fault:
+            return Ending(EndReason.CALLER_FAULT, fault.close_code)
+        except WorkerUnavailable as problem:
+            log.warning("worker.unavailable", problem=str(problem))
+            return Ending(_WHY_NO_WORKER.get(problem.close_code, EndReason.NO_WORKER), problem.close_code)
+        except Exception:
+            log.exception("call.failed")
+            return FAILED
+
+    async def release(self) -> None:
+        """Close the worker's side and give its place back."""
+        await self._held.aclose()
+
+    # --- before there is a worker ----------------------------------------------------------------------------------
+    async def _reach_worker(self) -> Ending | None:
+        first_message = start_message(self.admitted, self.options)
+        self.worker = await self._held.enter_async_context(
+            reached_worker(
+                self.gateway.pool, self.gateway.backends, self.call, self.admitted.engine, first_message, self.options
+            )
+        )
+        return None
+
+    async def _wait_for_hang_up(self) -> Ending:
+        """Keep what the caller says already; once that is too much, the caller has to wait."""
+        if await self.caller.hold(self.options.early_bytes):
+            return _caller_ending(self.caller)
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets that event")
+
+    async def _wait_for_goodbye(self) -> Ending:
+        await self.gateway._goodbye.wait()
+        return STOPPED
+
+    # --- talking ---------------------------------------------------------------------------------------------------
+    async def _talk(self) -> Ending:
+        assert self.worker is not None
+        for message in self.worker.before_handshake:
+            self.call.from_worker.arrived(message, time.monotonic())
+        await self.caller.send(self.worker.handshake)
+        self.call.become_ready()
+        await self.caller.send(self._call_metadata())
+        return await run_until_first(
+            {
+                "caller to worker": self._carry_to_worker(self.worker),
+                "worker to caller": self._carry_to_caller(self.worker),
+                "clock": self._watch_clock(self.worker),
+                "stats": self._tell_stats(),
+            }
+        )
+
+    async def _carry_to_worker(self, worker: WorkerSocket) -> Ending:
+        try:
+            await pump(self.caller, worker, self.call.from_caller)
+        except SideLost:
+            return _worker_ending(worker)
+        return _caller_ending(self.caller)
+
+    async def _carry_to_caller(self, worker: WorkerSocket) -> Ending:
+        try:
+            await pump(worker, self.caller, self.call.from_worker)
+        except SideLost:
+            return _caller_ending(self.caller)
+        return _worker_ending(worker)
+
+    async def _watch_clock(self, worker: WorkerSocket) -> Ending:
+        """End the call at its time limit, when a side is silent or stuck for too long, and when the gateway stops."""
+        max_seconds = self.admitted.max_seconds
+        warn_before = warn_before_seconds(max_seconds, self.options)
+        has_warned = False
+        while True:
+            elapsed = self.call.duration_ms / 1000
+            if elapsed >= max_seconds:
+                return TIME_LIMIT
+            if not has_warned and elapsed >= max_seconds - warn_before:
+                has_warned = True
+                wrap_up = protocol.wrap_up(seconds_left=round(max_seconds - elapsed))
+                with contextlib.suppress(SideLost, TimeoutError):
+                    async with asyncio.timeout(1.0):
+                        await worker.send(protocol.metadata(wrap_up))
+            if ending := self._stalled(time.monotonic()):
+                return ending
+            next_mark = max_seconds if has_warned else max_seconds - warn_before
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(1.0, max(0.01, next_mark - elapsed))):
+                    return await self._wait_for_goodbye()
+
+    def _stalled(self, at: float) -> Ending | None:
+        call, options = self.call, self.options
+        if call.is_fenced:
+            return Ending(EndReason.GATEWAY_LOST, CloseCode.INTERNAL_ERROR)
+        if _waits_since(call.from_worker.waiting_since, at) > options.stuck_seconds:
+            return Ending(EndReason.CALLER_STUCK, CloseCode.TIMED_OUT)
+        if _waits_since(call.from_caller.waiting_since, at) > options.stuck_seconds:
+            return Ending(EndReason.WORKER_LOST, CloseCode.WORKER_LOST)
+        if at - max(call.from_caller.last_arrived_at, call.ready or at) > options.caller_silence_seconds:
+            return Ending(EndReason.CALLER_SILENT, CloseCode.TIMED_OUT)
+        return None
+
+    async def _tell_stats(self) -> Ending:
+        """Tell the caller the call's figures after each turn, and now and then."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STATS_SECONDS):
+                    await self.call.turn_was_heard.wait()
+            self.call.turn_was_heard.clear()
+            await self.caller.send(self._stats_metadata())
+
+    def _call_metadata(self) -> bytes:
+        return protocol.metadata(
+            {
+                "type": "call",
+                "call_id": str(self.call.call_id),
+                "resume_token": self.admitted.resume_token,
+                "max_seconds": self.admitted.max_seconds,
+                "boot": self.call.session.boot if self.call.session else "",
+            }
+        )
+
+    def _stats_metadata(self) -> bytes:
+        turn = self.call.last_turn
+        return protocol.metadata(
+            {
+                "type": "stats",
+                "first_audio_ms": self.call.first_audio_ms,
+                "turn_ms": turn.turn_ms if turn else None,
+                "turns": self.call.turns_count,
+                "cost_nano_dollars": self.call.cost_so_far(),
+                "elapsed_ms": self.call.duration_ms,
+                "boot": self.call.session.boot if self.call.session else "",
+            }
+        )
+
+
+_WHY_NO_WORKER: dict[CloseCode, EndReason] = {
+    CloseCode.WORKER_AT_CAPACITY: EndReason.WORKER_AT_CAPACITY,
+    CloseCode.WORKER_TIMED_OUT: EndReason.WORKER_TIMED_OUT,
+}
+
+
+# With which codes a server closes by itself on a caller who breaks the WebSocket protocol. 1007: text that is no UTF-8.
+_FAULTS = {
+    1002: CloseCode.PROTOCOL_ERROR,
+    1003: CloseCode.UNSUPPORTED_DATA,
+    1007: CloseCode.UNSUPPORTED_DATA,
+    1009: CloseCode.MESSAGE_TOO_BIG,
+}
+
+
+def _caller_ending(caller: CallerSocket) -> Ending:
+    fault = _FAULTS.get(caller.close_code or 0)
+    return HUNG_UP if fault is None else Ending(EndReason.CALLER_FAULT, fault)
+
+
+def _worker_ending(worker: WorkerSocket) -> Ending:
+    # 1005: closed with no code, as stock servers do when they are done.
+    if worker.close_code in (1000, 1005):
+        return Ending(EndReason.AGENT_HUNG_UP, CloseCode.NORMAL)
+    return Ending(EndReason.WORKER_LOST, CloseCode.WORKER_LOST)
+
+
+def _waits_since(since: float | None, at: float) -> float:
+    return 0.0 if since is None else at - since
+
+
+def _read_request(scope: Mapping[str, Any]) -> Request | None:
+    address = read_path(scope["path"])
+    if address is None:
+        return None
+    headers = dict(scope["headers"])
+    client = scope.get("client")
+    return Request(
+        kind=address[0], secret=address[1], origin=headers.get(b"origin", b"").decode("latin-1"),
+        address=client[0] if client else "", received_at=now(),
+    )
+
+

@@ -1,0 +1,42 @@
+"""What the gateway asks before it knows the tenant: narrow functions in the database (tenants.isolation)."""
+
+from __future__ import annotations
+
+from tenants.isolation import Lookup, register_lookup
+
+REDEEM_TICKET = register_lookup(
+    Lookup(
+        "warmline_redeem_ticket",
+        arguments="with_hash varchar",
+        returns="TABLE (tenant_id uuid, ticket_id uuid, channel varchar, origin varchar, max_seconds integer)",
+        body="""UPDATE voice_ticket SET used_at = clock_timestamp()
+                WHERE token_hash = with_hash AND used_at IS NULL AND expires_at > clock_timestamp()
+                RETURNING tenant_id, id, channel, origin, max_seconds""",
+    )
+)
+OTHER_SESSIONS = register_lookup(
+    Lookup(
+        "warmline_other_sessions",
+        arguments="of_session uuid",
+        returns="TABLE (begin_ms bigint, end_ms bigint)",
+        # A shared container serves several tenants. Of the others one learns when they were there, and only for
+        # a session of the entered tenant.
+        body="""SELECT (extract(epoch FROM other.granted_at - session.granted_at) * 1000)::bigint,
+                    (extract(epoch FROM coalesce(other.ended_at, clock_timestamp()) - session.granted_at) * 1000)::bigint
+                FROM voice_session session
+                JOIN voice_session other ON other.deployment_id = session.deployment_id
+                    AND other.container = session.container AND other.id <> session.id
+                    AND other.granted_at < coalesce(session.ended_at, clock_timestamp())
+                    AND coalesce(other.ended_at, 'infinity') > session.granted_at
+                WHERE session.id = of_session AND session.container <> ''
+                    AND (session.tenant_id = NULLIF(current_setting('warmline.tenant_id', true), '')::uuid)""",
+    )
+)
+TENANT_OF_PUBLIC_KEY = register_lookup(
+    Lookup(
+        "warmline_tenant_of_public_key",
+        arguments="key varchar",
+        returns="uuid",
+        body="SELECT tenant_id FROM agents_agent WHERE public_key = key AND archived_at IS NULL",
+    )
+)

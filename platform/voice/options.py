@@ -1,0 +1,62 @@
+"""The gateway's limits, from the environment. Durations are seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Self
+
+from django.conf import settings
+
+from config import env
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    database_url: str = dataclasses.field(repr=False)
+    secret_key: str = dataclasses.field(repr=False)
+    region: str
+    internal_url: str
+    """Where workers reach the tools' endpoint."""
+    metrics_token: str = dataclasses.field(repr=False)
+
+    max_call_seconds: int = 900
+    """No call lasts longer, whatever its ticket says."""
+    warn_before_seconds: int = 15
+    reserve_seconds: float = 60.0
+    """For a place on a container, its cold start included."""
+    handshake_seconds: float = 20.0
+    """From connecting to a worker until it can talk."""
+    checkpoint_seconds: float = 10.0
+    lease_seconds: float = 35.0
+    """A line is free again so long after the last checkpoint: three may be missed."""
+    caller_silence_seconds: float = 60.0
+    """Clients send audio all the time: a caller of whom nothing comes for so long is gone."""
+    stuck_seconds: float = 20.0
+    """How long one message may wait for its side to take it."""
+    drain_seconds: float = 30.0
+    """How long live calls may go on when the gateway is stopped."""
+    close_retry_seconds: float = 30.0
+    """How long a call's end is tried to be written; the sweeper does it after that."""
+    early_bytes: int = 256 * 1024
+    """What a caller may send before a worker is there."""
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read settings, and for each limit the variable GATEWAY_NAME."""
+        limits: dict[str, Any] = {
+            field.name: _read_limit(f"GATEWAY_{field.name.upper()}", field.default)
+            for field in dataclasses.fields(cls)
+            if isinstance(field.default, int | float)
+        }
+        return cls(
+            database_url=settings.DATABASE_URL,
+            secret_key=settings.SECRET_KEY,
+            region=settings.REGION,
+            internal_url=settings.INTERNAL_URL,
+            metrics_token=settings.METRICS_TOKEN,
+            **limits,
+        )
+
+
+def _read_limit(name: str, default: int | float) -> int | float:
+    return env.integer(name, default) if isinstance(default, int) else env.decimal(name, default)

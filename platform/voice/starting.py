@@ -1,0 +1,44 @@
+"""The `start` message: who the worker is to be in one call."""
+
+from __future__ import annotations
+
+import datetime
+from zoneinfo import ZoneInfo
+
+from opentelemetry import propagate
+
+from agents.start import agent_document
+from gpu_workers.protocol import Limits, Start, ToolsEndpoint
+from voice.admission import Admitted
+from voice.call_tokens import issue_call_token
+from voice.options import Options
+
+
+def start_message(admitted: Admitted, options: Options) -> bytes:
+    """Return the first message to a worker of an opened call."""
+    trace: dict[str, str] = {}
+    propagate.inject(trace)
+    now = datetime.datetime.now(ZoneInfo(admitted.time_zone))
+    return Start(
+        call_id=str(admitted.call_id),
+        agent=agent_document(admitted.config, business_name=admitted.tenant_name),
+        business={
+            "name": admitted.tenant_name,
+            "time_zone": admitted.time_zone,
+            "now": now.isoformat(timespec="seconds"),
+        },
+        tools_endpoint=ToolsEndpoint(
+            url=f"{options.internal_url}/internal/calls/{admitted.call_id}/tools",
+            token=issue_call_token(call_id=admitted.call_id, tenant_id=admitted.tenant_id),
+        ),
+        limits=Limits(
+            max_seconds=admitted.max_seconds,
+            warn_before_seconds=warn_before_seconds(admitted.max_seconds, options),
+        ),
+        trace=trace,
+    ).to_message()
+
+
+def warn_before_seconds(max_seconds: int, options: Options) -> int:
+    """Return how long before its limit a call's agent is told to wrap up: less in a call that is short anyway."""
+    return min(options.warn_before_seconds, max_seconds // 4)

@@ -1,0 +1,69 @@
+"""What beat drives for calls: closing those whose gateway is gone, and clearing away what has expired."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from typing import Any
+
+import psycopg
+import structlog
+from celery import shared_task
+from django.conf import settings
+from psycopg.rows import namedtuple_row
+
+from voice import live, statements
+from voice.calls import Fenced, end_call
+from voice.models import EndReason
+
+log = structlog.get_logger(__name__)
+
+RESUME_WINDOW_SECONDS = 60
+"""A call without a checkpoint for so long has lost its gateway."""
+TICKETS_KEPT_DAYS = 1
+SWEEP_SECONDS = 15.0
+BEAT_SCHEDULE = {
+    "sweep calls": {"task": "voice.sweep_calls", "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}},
+}
+
+
+@shared_task(name="voice.sweep_calls")
+def sweep_calls() -> int:
+    """Close orphaned calls from their last checkpoint, and return how many. Crosses tenants, as the operator's role."""
+    return asyncio.run(sweep(window_seconds=RESUME_WINDOW_SECONDS))
+
+
+async def sweep(*, window_seconds: float) -> int:
+    """Close calls that have had no checkpoint for so long; clear away expired lines and tickets."""
+    quiet_since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=window_seconds)
+    async with await psycopg.AsyncConnection.connect(
+        settings.DATABASE_OPERATOR_URL, autocommit=True, row_factory=namedtuple_row
+    ) as connection:
+        found = await connection.execute(statements.ORPHANED_CALLS, {"quiet_since": quiet_since})
+        closed = 0
+        for call in await found.fetchall():
+            closed += await _close_orphan(connection, call, quiet_since)
+        await connection.execute(statements.FREE_EXPIRED_LINES)
+        await connection.execute(statements.FORGET_TICKETS, {"days": TICKETS_KEPT_DAYS})
+    if closed:
+        log.warning("calls.swept", closed=closed)
+    return closed
+
+
+async def _close_orphan(
+    connection: psycopg.AsyncConnection[Any], call: Any, quiet_since: datetime.datetime
+) -> bool:
+    try:
+        async with connection.transaction():
+            await end_call(
+                connection, call_id=call.id, tenant_id=call.tenant_id, epoch=call.epoch, reason=EndReason.GATEWAY_LOST,
+                close_code=None, ended_at=None, quiet_since=quiet_since,
+            )
+    except Fenced:
+        # Its gateway was only slow.
+        return False
+    except psycopg.Error:
+        log.exception("call.not_swept", call_id=str(call.id))
+        return False
+    await live.send_now(call.tenant_id, "ended", {"id": str(call.id), "end_reason": EndReason.GATEWAY_LOST.value})
+    return True

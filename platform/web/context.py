@@ -1,0 +1,33 @@
+"""What every page's layout needs: the tenant, the user's role in it, and the tenants they may switch to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
+
+from tenants.lookups import memberships_of
+from tenants.models import Membership, Role
+
+
+def navigation(request: HttpRequest) -> dict[str, Any]:
+    user = getattr(request, "user", None)
+    signed_in = user is not None and user.is_authenticated
+    tenant, membership = getattr(request, "tenant", None), getattr(request, "membership", None)
+    # Nothing can be changed in a suspended tenant (tenants.middleware).
+    can_change = tenant is not None and not tenant.is_suspended
+
+    def may(role: Role) -> bool:
+        return can_change and isinstance(membership, Membership) and membership.may(role)
+
+    return {
+        "tenant": tenant,
+        "membership": membership,
+        "may_develop": may(Role.DEVELOPER),
+        "may_administer": may(Role.ADMIN),
+        "belongings": SimpleLazyObject(lambda: memberships_of(user.pk) if signed_in else []),
+        "environment": settings.ENVIRONMENT,
+        "gateway_url": settings.GATEWAY_URL,
+    }

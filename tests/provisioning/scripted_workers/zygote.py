@@ -1,0 +1,4 @@
+from gpu_workers.zygote import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Callers of the tests: real WebSocket clients of the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from gpu_workers import protocol
+from gpu_workers.protocol import Kind
+
+ANSWER_SECONDS = 10.0
+
+
+class Caller:
+    """One connection to the gateway; keeps what it heard."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.heard: list[bytes] = []
+        self.asked = 0
+
+    async def next(self) -> bytes:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            message = await self.connection.recv()
+        assert isinstance(message, bytes)
+        self.heard.append(message)
+        return message
+
+    async def next_of(self, kind: Kind) -> bytes:
+        while (message := await self.next())[0] != kind:
+            pass
+        return message
+
+    async def next_metadata(self, type_: str) -> dict[str, Any]:
+        while True:
+            document = protocol.read_metadata(await self.next_of(Kind.METADATA))
+            if document["type"] == type_:
+                return document
+
+    async def say(self, messages: int = 10) -> None:
+        """Send audio messages; after ten the scripted worker takes the caller to have finished."""
+        for _ in range(messages):
+            await self.connection.send(protocol.audio(b"OggS something said"))
+
+    async def ask(self) -> dict[str, Any]:
+        """Say something and hear the reply; returns the stats that count it."""
+        self.asked += 1
+        await self.say()
+        while (stats := await self.next_metadata("stats"))["turns"] < self.asked:
+            pass
+        return stats
+
+    async def hang_up(self) -> None:
+        await self.connection.close()
+
+    async def closed_with(self) -> tuple[int | None, str]:
+        """Listen until the gateway closes; returns its code and reason."""
+        async with asyncio.timeout(30):
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    message = await self.connection.recv()
+                    assert isinstance(message, bytes)
+                    self.heard.append(message)
+        return self.connection.close_code, self.connection.close_reason or ""
+
+
+@contextlib.asynccontextmanager
+async def calling(url: str, *, origin: str | None = None) -> AsyncIterator[Caller]:
+    async with connect(
+        url, compression=None, proxy=None, max_size=None, max_queue=4, close_timeout=1, origin=origin,  # type: ignore[arg-type]
+    ) as connection:
+        yield Caller(connection)
+
+
+def events_of(log: Any) -> list[dict[str, Any]]:
+    """Return what a scripted worker wrote down."""
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
