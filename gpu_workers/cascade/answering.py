@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pipecat.frames.frames import AggregatedTextFrame, Frame, LLMFullResponseEndFrame
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from gpu_workers.cascade.brain import HangUp, Say, ToolCalled
+from gpu_workers.cascade.brain import HangUp, Say, ToolCalled, Warned
 from gpu_workers.cascade.conversation import CallerTurn, Conversation
 from gpu_workers.cascade.frames import (
     CallerTurnFrame,
@@ -23,18 +23,16 @@ from gpu_workers.cascade.frames import (
 logger = logging.getLogger(__name__)
 
 SORRY = "I am sorry, something went wrong on my side. Could you say that again?"
-WRAP_UP = "I am afraid that our time is nearly up."
 
-Parts = AsyncIterator[Say | ToolCalled | HangUp]
+Parts = AsyncIterator[Say | ToolCalled | Warned | HangUp]
 
 
 class Answering(FrameProcessor):
     """Runs the brain inside `process_frame`, so that an interruption of the pipeline cancels it there."""
 
-    def __init__(self, conversation: Conversation, *, goodbye: str) -> None:
+    def __init__(self, conversation: Conversation) -> None:
         super().__init__()
         self._conversation = conversation
-        self._goodbye = goodbye
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
@@ -47,7 +45,7 @@ class Answering(FrameProcessor):
             case NothingSaidFrame():
                 await self._resume()
             case WrapUpFrame():
-                await self._answer(None, _say([WRAP_UP, self._goodbye]))
+                await self._answer(None, brain.wrap_up())
             case _:
                 await self.push_frame(frame, direction)
 
@@ -75,6 +73,8 @@ class Answering(FrameProcessor):
                         await self._conversation.report_tool(
                             reply, name=part.name, ok=part.ok, duration_ms=part.duration_ms
                         )
+                    case Warned():
+                        await self._conversation.warn(code=part.code, sentence=part.sentence)
                     case HangUp():
                         hang_up = True
         except Exception:

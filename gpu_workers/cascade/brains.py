@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -47,9 +48,22 @@ class Brains:
             return policy
         return LanguageModelBrain(start, tools, self._settings, policy, now)
 
+    def look_at_examples(self, start: Start, threads: Executor) -> None:
+        """Look at the agent's example sentences ahead (4 ms each, once a process): no caller is to wait for that."""
+        for sentence in _example_sentences(start.agent):
+            threads.submit(self._intents.embed, sentence)
+
     async def close(self) -> None:
         if self._http is not None:
             await self._http.close()
+
+
+def _example_sentences(agent: dict[str, Any]) -> Iterator[str]:
+    for intent in agent.get("intents") or ():
+        yield from intent.get("examples") or ()
+    for fact in agent.get("facts") or ():
+        yield fact["question"]
+        yield from fact.get("also") or ()
 
 
 def business_clock(business: dict[str, Any]) -> Callable[[], datetime.datetime]:

@@ -16,9 +16,8 @@ from gpu_workers.engine import Identity
 from gpu_workers.line import Line
 from gpu_workers.protocol import Start
 
-logger = logging.getLogger(__name__)
-
 WARM_UP_WORDS = "What are the opening hours of Warmlinia on Tuesday?"
+"""One of these words is in no dictionary, so that the text-to-speech loads its model for such words, too."""
 
 
 class CascadeEngine:
@@ -27,7 +26,6 @@ class CascadeEngine:
     def __init__(self, *, checkpoint: str | None = None) -> None:
         if checkpoint is not None:
             raise ValueError("The cascade's models come with its packages: it takes no checkpoint.")
-        self._threads: ThreadPoolExecutor | None = None
 
     def load(self) -> None:
         """Load the models and say a sentence to itself, so that the first caller does not wait for anything."""
@@ -37,40 +35,33 @@ class CascadeEngine:
         from hibari import Hibari
 
         # Imported here for the snapshot: the pipeline's modules take most of a second.
-        from gpu_workers.cascade import brains, pipeline, speech_detector  # noqa: F401
+        from gpu_workers.cascade import brains, pipeline, speech_detector
         from gpu_workers.cascade.moonshine import SAMPLE_RATE_HZ, Moonshine
 
-        self._speech_model = speech_detector.load_model()
-        self._moonshine = Moonshine()
-        self._hibari = Hibari(voice="heart")
+        self._models = pipeline.Models(speech_detector.load_model(), Moonshine(), Hibari(voice="heart"))
         self._brains = brains.load()
-        # A word that no lexicon has makes the text-to-speech load its model for such words, too.
-        spoken = soxr.resample(self._hibari(WARM_UP_WORDS), self._hibari.sample_rate, SAMPLE_RATE_HZ)
-        self._moonshine.transcribe(spoken.astype(np.float32))
+        spoken = self._models.hibari(WARM_UP_WORDS)
+        heard = soxr.resample(spoken, self._models.hibari.sample_rate, SAMPLE_RATE_HZ)
+        self._models.moonshine.transcribe(heard.astype(np.float32))
 
     def attach(self, identity: Identity) -> None:
-        cores = os.cpu_count() or 1
-        self._threads = ThreadPoolExecutor(max_workers=min(cores, identity.max_sessions), thread_name_prefix="models")
+        # Speaking has threads of its own: a short sentence must not wait behind the transcriptions of other sessions.
+        workers = min(os.cpu_count() or 1, identity.max_sessions)
+        self._hearing = ThreadPoolExecutor(workers, thread_name_prefix="hearing")
+        self._speaking = ThreadPoolExecutor(workers, thread_name_prefix="speaking")
         self._brains.attach()
-
-    async def close(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
-        await self._brains.close()
 
     async def converse(self, start: Start, line: Line) -> None:
         from gpu_workers.cascade import pipeline
 
-        assert self._threads is not None, "attach() comes before converse()"
-        await pipeline.converse(
-            start,
-            line,
-            brain=self._brains.make(start),
-            speech_model=self._speech_model,
-            moonshine=self._moonshine,
-            hibari=self._hibari,
-            threads=self._threads,
-        )
+        brain = self._brains.make(start)
+        self._brains.look_at_examples(start, self._hearing)
+        await pipeline.converse(line, brain, self._models, hearing=self._hearing, speaking=self._speaking)
+
+    async def close(self) -> None:
+        self._hearing.shutdown(wait=False)
+        self._speaking.shutdown(wait=False)
+        await self._brains.close()
 
 
 def _take_over_logs() -> None:

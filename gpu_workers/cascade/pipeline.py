@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import dataclasses
 from concurrent.futures import Executor
 
 import onnxruntime
@@ -24,32 +24,29 @@ from gpu_workers.cascade.transcribing import MoonshineService
 from gpu_workers.cascade.turn_taking import TurnTaking
 from gpu_workers.cascade.voice import Voice
 from gpu_workers.line import Heard, Line, WrapUp
-from gpu_workers.protocol import Start
-
-logger = logging.getLogger(__name__)
 
 
-async def converse(
-    start: Start,
-    line: Line,
-    *,
-    brain: Brain,
-    speech_model: onnxruntime.InferenceSession,
-    moonshine: Moonshine,
-    hibari: Hibari,
-    threads: Executor,
-) -> None:
-    """Talk until the agent or the caller hangs up."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Models:
+    """What all sessions of a process share. None keeps anything of a session."""
+
+    speech: onnxruntime.InferenceSession
+    moonshine: Moonshine
+    hibari: Hibari
+
+
+async def converse(line: Line, brain: Brain, models: Models, *, hearing: Executor, speaking: Executor) -> None:
+    """Talk until the agent or the caller hangs up. Models run in the threads of `hearing` and `speaking`."""
     conversation = Conversation(line, brain)
     hung_up = asyncio.Event()
     worker = PipelineWorker(
         Pipeline(
             [
-                Listening(speech_model),
-                MoonshineService(moonshine, threads),
+                Listening(models.speech),
+                MoonshineService(models.moonshine, hearing),
                 TurnTaking(conversation),
-                Answering(conversation, goodbye=str(start.agent.get("goodbye") or "Goodbye.")),
-                HibariService(hibari, threads),
+                Answering(conversation),
+                HibariService(models.hibari, speaking),
                 Voice(conversation, hung_up),
             ]
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from typing import Any
 
 from django.utils import timezone
@@ -16,6 +17,8 @@ from billing.entitlements import entitlements_of
 from tenants import audit
 from tenants.models import User
 from tenants.scope import atomic
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?", re.IGNORECASE)
 
 
 class NotPossible(ValueError):
@@ -84,6 +87,24 @@ def save_draft(*, agent: Agent, draft: dict[str, Any], actor: User | None) -> li
         agent.save(update_fields=["draft", "name"])
         audit.record(action="agent.draft_saved", target=agent.name, actor=actor)
     return problems_of(draft)
+
+
+def change_access(*, agent: Agent, allowed_origins: list[str], calls_per_minute: int, actor: User | None) -> None:
+    """Change who may call an agent by its public key: from which pages, and how often. It holds at once.
+
+    Raises:
+        NotPossible: an origin is not of its form.
+    """
+    for origin in allowed_origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise NotPossible(f"“{origin}” is not the origin of a page: write it like https://www.example.com.")
+    agent.allowed_origins, agent.calls_per_minute = list(dict.fromkeys(allowed_origins)), calls_per_minute
+    with atomic():
+        agent.save(update_fields=["allowed_origins", "calls_per_minute"])
+        audit.record(
+            action="agent.access_changed", target=agent.name, actor=actor,
+            details={"allowed_origins": agent.allowed_origins, "calls_per_minute": calls_per_minute},
+        )
 
 
 def publish(*, agent: Agent, actor: User | None, note: str = "") -> AgentVersion:

@@ -12,8 +12,10 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import OriginValidator  # noqa: E402
 from django.conf import settings  # noqa: E402
 
+from config.checks import refuse_insecure_start  # noqa: E402
 from voice.routing import websocket_urlpatterns  # noqa: E402
 
+refuse_insecure_start()
 application = ProtocolTypeRouter(
     {
         "http": http_application,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging.config
+import importlib.util
 import os
 from typing import Any
 
 import django
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import beat_init, import_modules, setup_logging, worker_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -19,7 +19,25 @@ app.autodiscover_tasks()
 
 @setup_logging.connect
 def use_our_logging(**kwargs: Any) -> None:
-    from django.conf import settings
-
+    """Keep Celery from setting up logging its own way; Django's set-up does it ours."""
     django.setup()
-    logging.config.dictConfig(settings.LOGGING)
+
+
+@import_modules.connect(sender=app)
+def take_schedules(**kwargs: Any) -> None:
+    """Let beat drive what each app's `tasks.BEAT_SCHEDULE` names."""
+    django.setup()
+    from django.apps import apps
+
+    for config in apps.get_app_configs():
+        if importlib.util.find_spec(f"{config.name}.tasks"):
+            tasks = importlib.import_module(f"{config.name}.tasks")
+            app.conf.beat_schedule.update(getattr(tasks, "BEAT_SCHEDULE", {}))
+
+
+@worker_init.connect
+@beat_init.connect
+def check_settings(**kwargs: Any) -> None:
+    from config.checks import refuse_insecure_start
+
+    refuse_insecure_start()

@@ -31,7 +31,7 @@ from psycopg_pool import AsyncConnectionPool  # noqa: E402
 
 from config.tracing import start_tracing  # noqa: E402
 from gpu_workers.protocol import MAX_MESSAGE_BYTES  # noqa: E402
-from provisioning.backends import OpenBackends  # noqa: E402
+from provisioning.backends import BACKENDS, OpenBackends  # noqa: E402
 from voice.gateway import Gateway  # noqa: E402
 from voice.options import Options  # noqa: E402
 
@@ -121,6 +121,7 @@ async def running_gateway() -> AsyncIterator[Gateway]:
     await pool.open(wait=False)
     try:
         async with OpenBackends() as backends:
+            await _open_backends(backends)
             gateway = Gateway(options, pool, backends)
             _drain_before_stopping(gateway)
             log.info("gateway.started", region=options.region)
@@ -128,6 +129,15 @@ async def running_gateway() -> AsyncIterator[Gateway]:
     finally:
         await pool.close()
         stop_tracing()
+
+
+async def _open_backends(backends: OpenBackends) -> None:
+    """Open all backends now: importing a provider's client takes time that the first caller would wait."""
+    for name in BACKENDS:
+        try:
+            await backends.get(name)
+        except Exception:  # one that is not configured is no reason not to serve the others
+            log.exception("backend.not_opened", backend=name)
 
 
 def _drain_before_stopping(gateway: Gateway) -> None:

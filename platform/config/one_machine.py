@@ -45,7 +45,8 @@ def own(state_dir: Path) -> Iterator[None]:
     Raises:
         CannotStart: another process holds it.
     """
-    state_dir.mkdir(parents=True, exist_ok=True)
+    for folder in ("static", "mail", "logs"):
+        (state_dir / folder).mkdir(parents=True, exist_ok=True)
     with (state_dir / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,7 +131,7 @@ def environment(state_dir: Path, ports: Ports, addresses: dict[str, str], kept: 
         "PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT)]),
         "PYTHONUNBUFFERED": "1",
         # Celery advises against root; who runs a demo in a container is root.
-        "PYTHONWARNINGS": "ignore::RuntimeWarning:celery.platforms",
+        "PYTHONWARNINGS": "ignore::UserWarning:celery.platforms",
     }
 
 

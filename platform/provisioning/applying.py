@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
+import psycopg
 import structlog
 from asgiref.sync import async_to_sync
 from django.utils import timezone
@@ -26,7 +27,7 @@ from provisioning.backends.contract import (
     DeploymentUnknown,
     StopReason,
 )
-from provisioning.locks import only_one
+from provisioning.locks import locking, only_one
 from provisioning.models import Container, Deployment, Pool
 from tenants import audit
 from tenants.scope import enter_tenant
@@ -43,7 +44,7 @@ LONGEST_DRAIN = datetime.timedelta(hours=1)
 
 def apply_pool(tenant_id: uuid.UUID, pool_id: uuid.UUID) -> bool:
     """Bring a pool about, deploying where needed; return False where another process is at it."""
-    with only_one(_lock_name(pool_id)) as is_ours:
+    with locking() as locks, only_one(locks, _lock_name(pool_id)) as is_ours:
         if not is_ours:
             return False
         with enter_tenant(tenant_id):
@@ -54,12 +55,12 @@ def apply_pool(tenant_id: uuid.UUID, pool_id: uuid.UUID) -> bool:
         return True
 
 
-def tend_pool(tenant_id: uuid.UUID, pool_id: uuid.UUID) -> bool:
+def tend_pool(tenant_id: uuid.UUID, pool_id: uuid.UUID, locks: psycopg.Connection) -> bool:
     """Do the quick things for a pool: scale, follow its containers, drain and stop; bring back what its backend lost.
 
     Returns whether a deployment is to be made: that takes longer, and is `apply_pool`'s.
     """
-    with only_one(_lock_name(pool_id)) as is_ours:
+    with only_one(locks, _lock_name(pool_id)) as is_ours:
         if not is_ours:
             return False
         _tend(tenant_id, pool_id)
@@ -75,7 +76,8 @@ def drain_deployment(tenant_id: uuid.UUID, deployment_id: uuid.UUID) -> None:
         if deployment.state != Deployment.State.DRAINING:
             _retire(deployment)
         pool_id = deployment.pool_id
-    tend_pool(tenant_id, pool_id)
+    with locking() as locks:
+        tend_pool(tenant_id, pool_id, locks)
 
 
 def stop_deployment(tenant_id: uuid.UUID, deployment_id: uuid.UUID) -> None:
@@ -256,7 +258,8 @@ def _follow_containers(deployment: Deployment, report: DeploymentReport) -> None
         _follow(deployment, known.get(each.name), each)
     for name, container in known.items():
         if container.stopped_at is None and name not in told:
-            container.become_lost(timezone.now())
+            container.become_lost()
+    deployment.containers.running().note_seen(timezone.now())
 
 
 def _follow(deployment: Deployment, container: Container | None, report: ContainerReport) -> None:
@@ -271,7 +274,10 @@ def _follow(deployment: Deployment, container: Container | None, report: Contain
 
 def _close_containers(deployment: Deployment, why: StopReason) -> None:
     for container in deployment.containers.running():
-        container.become_lost(timezone.now(), why=why)
+        if why == StopReason.LOST:
+            container.become_lost()
+        else:
+            container.become_stopped(why)
 
 
 # --- plumbing --------------------------------------------------------------------------------------------------------

@@ -1,26 +1,28 @@
-"""Work that one process at a time does, with no transaction held open meanwhile."""
+"""Work that one process at a time does, in several transactions of its own.
+
+The lock belongs to a transaction on a connection beside the usual one: a process that dies lets go of it, and a pooler
+that gives out connections by transaction does no harm.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 
-from django.db import DatabaseError, connections
+import psycopg
+from django.conf import settings
 
 
 @contextlib.contextmanager
-def only_one(what: str) -> Iterator[bool]:
-    """Yield whether this process got hold of `what`; a process that dies lets go of it."""
-    connection = connections["default"]
-    if connection.in_atomic_block:
-        raise RuntimeError("Take the lock before a transaction: it is for work that has several.")
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [what])
-        (is_ours,) = cursor.fetchone()
-    try:
-        yield is_ours
-    finally:
-        if is_ours:
-            # Where the connection broke, the lock went with it.
-            with contextlib.suppress(DatabaseError), connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [what])
+def locking() -> Iterator[psycopg.Connection]:
+    """Open the connection that locks are taken on, one at a time."""
+    with psycopg.connect(settings.DATABASE_URL, autocommit=True, connect_timeout=10) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def only_one(locks: psycopg.Connection, what: str) -> Iterator[bool]:
+    """Yield whether this process got hold of `what`."""
+    with locks.transaction():
+        found = locks.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [what]).fetchone()
+        yield bool(found and found[0])

@@ -13,7 +13,7 @@ from django.db import connections
 from provisioning import applying
 from provisioning.backends import make_backend
 from provisioning.backends.contract import BackendError, DeploymentRef
-from provisioning.locks import only_one
+from provisioning.locks import locking
 
 log = structlog.get_logger(__name__)
 
@@ -34,24 +34,22 @@ BACKENDS_IN_USE = "SELECT DISTINCT backend FROM provisioning_deployment"
 
 def reconcile() -> list[tuple[uuid.UUID, uuid.UUID]]:
     """Tend every pool and stop orphans; return (tenant, pool) of those in which something is to be deployed."""
-    with only_one("reconcile") as is_ours:
-        if not is_ours:
-            return []
-        to_apply = []
+    to_apply = []
+    with locking() as locks:
         for tenant_id, pool_id in _rows(POOLS):
             try:
-                if applying.tend_pool(tenant_id, pool_id):
+                if applying.tend_pool(tenant_id, pool_id, locks):
                     to_apply.append((tenant_id, pool_id))
             except Exception:
                 # One pool's trouble is not to keep the others from being looked at.
                 log.exception("pool.not_reconciled", pool_id=str(pool_id))
-        for (backend,) in _rows(BACKENDS_IN_USE):
-            try:
-                _stop_orphans(backend)
-            except BackendError as problem:
-                # Its deployments have this problem noted.
-                log.debug("backend.away", backend=backend, problem=problem.sentence)
-        return to_apply
+    for (backend,) in _rows(BACKENDS_IN_USE):
+        try:
+            _stop_orphans(backend)
+        except BackendError as problem:
+            # Its deployments have this problem noted.
+            log.debug("backend.away", backend=backend, problem=problem.sentence)
+    return to_apply
 
 
 def _stop_orphans(backend: str) -> None:
@@ -76,7 +74,7 @@ async def _stop(name: str, refs: Sequence[DeploymentRef]) -> None:
             await backend.stop(ref)
 
 
-def _rows(statement: str, *params: object) -> list[tuple[Any, ...]]:
+def _rows(statement: str, *params: str) -> list[tuple[Any, ...]]:
     with connections["operator"].cursor() as cursor:
         cursor.execute(statement, params)
         return cursor.fetchall()

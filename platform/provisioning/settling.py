@@ -11,6 +11,7 @@ import datetime
 import uuid
 from typing import Any
 
+from django.db import connections
 from django.utils import timezone
 
 from provisioning.costs import Interval, Settlement, settle
@@ -23,10 +24,21 @@ LONGEST_CALL = datetime.timedelta(hours=1)
 STRETCH = datetime.timedelta(minutes=10)
 """Containers that run on and on are settled up to where all calls have ended, in stretches of at least this length."""
 
+DUE = """
+    SELECT EXISTS (
+        SELECT 1 FROM provisioning_container
+        WHERE NOT is_settled
+            AND CASE WHEN stopped_at IS NULL THEN coalesce(settled_until, started_at) <= %(settled_before)s
+                ELSE stopped_at <= %(ended_before)s END
+    )
+"""
+
 
 def settle_containers(at: datetime.datetime | None = None) -> int:
     """Settle what can be settled now, and return of how many containers."""
     at = at or timezone.now()
+    if not _something_is_due(at):
+        return 0
     with enter_operator("beat", reason="settle containers"):
         due = [
             container.pk
@@ -42,6 +54,13 @@ def settle_containers(at: datetime.datetime | None = None) -> int:
                 if not container.is_settled and (until := _settleable_until(container, at)) is not None:
                     _settle(container, until)
     return len(due)
+
+
+def _something_is_due(at: datetime.datetime) -> bool:
+    """Look before the operator's scope is entered, which is logged each time. See also `_settleable_until`."""
+    with connections["operator"].cursor() as cursor:
+        cursor.execute(DUE, {"ended_before": at - ENTRIES_LATE, "settled_before": at - LONGEST_CALL - STRETCH})
+        return cursor.fetchone()[0]
 
 
 def _settleable_until(container: Container, at: datetime.datetime) -> datetime.datetime | None:

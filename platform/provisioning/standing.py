@@ -39,6 +39,10 @@ class PoolStanding:
         return self.containers[ContainerState.STARTING]
 
     @property
+    def draining(self) -> int:
+        return self.containers[ContainerState.DRAINING]
+
+    @property
     def places(self) -> int:
         return self.ready * self.pool.sessions_per_container
 

@@ -8,6 +8,7 @@ import structlog
 from celery import shared_task
 
 from provisioning import applying, reconciling, settling
+from provisioning.locks import locking
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +34,8 @@ def apply_pool(*, tenant_id: str, pool_id: str) -> None:
 @shared_task(name="provisioning.scale_pool")
 def scale_pool(*, tenant_id: str, pool_id: str) -> None:
     """Tell a pool's standing deployments their limits."""
-    applying.tend_pool(uuid.UUID(tenant_id), uuid.UUID(pool_id))
+    with locking() as locks:
+        applying.tend_pool(uuid.UUID(tenant_id), uuid.UUID(pool_id), locks)
 
 
 @shared_task(name="provisioning.drain_deployment")

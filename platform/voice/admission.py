@@ -83,12 +83,12 @@ async def admit(pool: AsyncConnectionPool[Any], request: Request, options: Optio
     """
     secret = hash_secret(request.secret) if request.kind == "ticket" else request.secret
     async with pool.connection() as connection:
-        connection.row_factory = namedtuple_row
         async with connection.pipeline(), connection.transaction():
-            door = await connection.execute(statements.ENTER_BY[request.kind], {"secret": secret})
+            door, asked = (connection.cursor(row_factory=namedtuple_row) for _ in range(2))
+            await door.execute(statements.ENTER_BY[request.kind], {"secret": secret})
             # One admission at a time for each tenant, or two callers could both take its last line.
             await connection.execute(statements.LOCK_TENANT)
-            asked = await connection.execute(statements.ADMISSION_BY[request.kind], {"secret": secret})
+            await asked.execute(statements.ADMISSION_BY[request.kind], {"secret": secret})
             entered, standing = await door.fetchone(), await asked.fetchone()
             refusal = _refusal(request, entered, standing)
             # A ticket stays used when its call is refused.

@@ -124,6 +124,13 @@ async def close_call(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: 
             await asyncio.sleep(pause)
             pause = min(2 * pause, 2.0)
             continue
+        except Exception:
+            if not call.has_news:
+                raise
+            # A line that cannot be written must not keep the call from ending.
+            log.exception("call.news_lost")
+            call.take_news()
+            continue
         live.announce(call.tenant_id, "ended", {**_figures(call), "end_reason": ending.reason.value})
         return
 
@@ -163,9 +170,8 @@ async def end_call(
     Raises:
         Fenced: it was closed before, or another epoch holds it.
     """
-    connection.row_factory = namedtuple_row
     await enter_tenant_async(connection, tenant_id)
-    found = await connection.execute(
+    found = await connection.cursor(row_factory=namedtuple_row).execute(
         statements.CLOSE_CALL,
         {
             "id": call_id, "epoch": epoch, "end_reason": reason.value, "ended_at": ended_at, "quiet_since": quiet_since,

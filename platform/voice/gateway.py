@@ -52,7 +52,8 @@ class Gateway:
         self.backends = backends
         self.is_draining = False
         self.calls: set[asyncio.Task[None]] = set()
-        self._goodbye = asyncio.Event()
+        self.goodbye = asyncio.Event()
+        """Set when live calls are to end now."""
 
     async def take_call(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         """Serve one WebSocket request: a call, or a refusal told by a close code."""
@@ -73,7 +74,7 @@ class Gateway:
         log.info("gateway.draining", calls=len(self.calls), seconds=self.options.drain_seconds)
         if self.calls:
             await asyncio.wait(self.calls, timeout=self.options.drain_seconds)
-        self._goodbye.set()
+        self.goodbye.set()
         if self.calls:
             await asyncio.wait(self.calls, timeout=self.options.close_retry_seconds)
         log.info("gateway.drained", calls=len(self.calls))
@@ -208,7 +209,7 @@ class _Conversation:
         raise AssertionError("nobody sets that event")
 
     async def _wait_for_goodbye(self) -> Ending:
-        await self.gateway._goodbye.wait()
+        await self.gateway.goodbye.wait()
         return STOPPED
 
     # --- talking ---------------------------------------------------------------------------------------------------

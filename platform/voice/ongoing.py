@@ -148,6 +148,10 @@ class OngoingCall:
         return self.turns[max(self.turns)] if self.turns else None
 
     # --- what is to be written -------------------------------------------------------------------------------------
+    @property
+    def has_news(self) -> bool:
+        return bool(self.unsaved_turns or self.unsaved_lines)
+
     def take_news(self) -> News:
         """Return what is not yet written, to be given back if writing fails."""
         news = News(self.unsaved_turns, self.unsaved_lines)

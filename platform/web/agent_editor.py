@@ -58,8 +58,21 @@ class Row:
     problems: list[str] = dataclasses.field(default_factory=list)
 
     @property
-    def is_new(self) -> bool:
-        return self.title == ""
+    def id(self) -> str:
+        return "id_" + self.path.replace(".", "_")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is shown unfolded: something is to be written or mended in it."""
+        return not self.title or self.has_problems
+
+    @property
+    def has_problems(self) -> bool:
+        return bool(
+            self.problems
+            or any(field.problems for field in (*self.fields, *self.more))
+            or any(question.has_problems for question in self.questions)
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -169,21 +169,23 @@ async def test_a_cough_does_not_make_the_agent_forget_its_sentence(worker: dict[
         await caller.be_silent_until(lambda: "second floor" in caller.text() or len(caller.transcripts("caller")) > 1)
 
 
-async def test_four_callers_at_once_are_answered_in_time(worker: dict[str, Any]) -> None:
-    async def converse(number: int) -> list[float]:
-        delays = []
+async def test_four_callers_at_once_are_each_given_their_own_answer(worker: dict[str, Any]) -> None:
+    """How fast is measured by the benchmark, on a machine that does nothing else."""
+    hours, place = "What are your opening hours?", "Where are you?"
+    speech = {question: speak(question) for question in (hours, place)}
+
+    async def converse(questions: list[str]) -> list[str]:
         async with Caller.connected(worker["port"], start()) as caller:
             await greeted(caller)
-            for turn, question in enumerate(["What are your opening hours?", "Where are you?"], start=1):
-                await caller.send_audio(speak(question))
-                ended_at = time.monotonic()
+            for turn, question in enumerate(questions, start=1):
+                await caller.send_audio(speech[question])
                 await answered(caller, turns=turn)
-                delays.append(caller.loud_audio(since=ended_at)[0].at - ended_at)
-        return delays
+            return caller.transcripts("agent")[1:]
 
-    delays = np.concatenate(await asyncio.gather(*(converse(number) for number in range(4))))
-    assert len(delays) == 8
-    assert np.percentile(delays, 95) < 1.4, delays
+    orders = [[hours, place], [place, hours], [hours, place], [place, hours]]
+    for order, answers in zip(orders, await asyncio.gather(*map(converse, orders)), strict=True):
+        for question, answer in zip(order, answers, strict=True):
+            assert ("Saturday" if question == hours else "market hall") in answer
 
 
 async def test_noise_gets_no_answer(worker: dict[str, Any]) -> None:

@@ -15,10 +15,11 @@ from django.db import connections
 from django.utils import timezone
 
 from provisioning import applying
-from provisioning.applying import apply_pool, drain_deployment, stop_deployment, tend_pool
+from provisioning.applying import apply_pool, drain_deployment, stop_deployment
 from provisioning.backends import make_backend
 from provisioning.backends.contract import GrantedSession
-from provisioning.locks import only_one
+from provisioning.container_logs import read_container_log
+from provisioning.locks import locking, only_one
 from provisioning.models import Container, Deployment, Pool
 from provisioning.reconciling import reconcile
 from tenants.models import AuditEntry, Tenant
@@ -123,7 +124,7 @@ def test_a_process_that_died_in_the_middle_is_followed_by_the_next(acme: Tenant,
     with enter_tenant(acme.pk):
         deployment = Deployment.of_pool(pool)
         deployment.start_deploying()
-    assert tend_pool(acme.pk, pool.pk), "there is something to deploy"
+    assert reconcile() == [(acme.pk, pool.pk)], "there is something to deploy"
     apply(pool)
     assert [each.state for each in deployments(pool)] == ["ready"]
 
@@ -199,7 +200,7 @@ def test_a_drain_that_takes_too_long_is_ended(
     drain_deployment(acme.pk, deployment.pk)
     assert deployments(pool)[0].state == "draining"
     monkeypatch.setattr(applying, "LONGEST_DRAIN", datetime.timedelta(0))
-    tend_pool(acme.pk, pool.pk)
+    reconcile()
     assert deployments(pool)[0].state == "stopped"
 
 
@@ -292,7 +293,7 @@ def test_what_a_supervisor_lost_is_brought_back(
         (deployment,) = deployments(pool)
         assert (deployment.state, deployment.problem) == ("ready", "")
         lost, back = containers(pool)
-        assert (lost.name, lost.why, lost.stopped_at is None) == (before.name, "lost", False)
+        assert (lost.name, lost.why, lost.stopped_at) == (before.name, "lost", before.seen_at)
         assert back.state == "ready"
         assert "deployment.brought_back" in actions(acme)
     finally:
@@ -314,6 +315,20 @@ def test_containers_are_followed_from_start_to_end(acme: Tenant, supervisor: Sup
     eventually(lambda: reconcile() == [] and containers(pool)[0].stopped_at)
     (container,) = containers(pool)
     assert (container.state, container.why, container.exit_code, container.sessions) == ("stopped", "scaledown", 0, 0)
+
+
+def test_what_a_container_wrote_can_be_read(
+    acme: Tenant, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    pool = build_pool(acme, min_containers=1)
+    apply(pool)
+    with enter_tenant(acme.pk):
+        container = Container.objects.select_related("deployment").get()
+        assert container.name in read_container_log(container)
+        container.name = "../../supervisor"
+        assert read_container_log(container) == ""
+        monkeypatch.setattr(settings, "LOCAL_SUPERVISOR_URL", f"http://127.0.0.1:{unused_tcp_port}")
+        assert read_container_log(container) == ""
 
 
 def test_reconcile_names_the_pools_in_which_something_is_to_be_deployed(acme: Tenant, rival: Tenant) -> None:
@@ -343,30 +358,21 @@ def test_one_pools_trouble_does_not_keep_the_others_waiting(
     troubled, other = build_pool(acme), build_pool(rival)
     whole = applying.tend_pool
 
-    def tend(tenant_id: Any, pool_id: Any) -> bool:
+    def tend(tenant_id: Any, pool_id: Any, locks: Any) -> bool:
         if pool_id == troubled.pk:
             raise ZeroDivisionError("a bug")
-        return whole(tenant_id, pool_id)
+        return whole(tenant_id, pool_id, locks)
 
     monkeypatch.setattr(applying, "tend_pool", tend)
     assert reconcile() == [(rival.pk, other.pk)]
 
 
-def test_the_lock_is_held_by_one_and_let_go(acme: Tenant) -> None:
-    def try_it() -> bool:
-        try:
-            with only_one("a test") as is_ours:
-                return is_ours
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(1) as thread:
-        with only_one("a test") as is_ours:
-            assert is_ours
-            assert not thread.submit(try_it).result(10)
-        assert thread.submit(try_it).result(10)
-    with enter_tenant(acme.pk), pytest.raises(RuntimeError, match="before a transaction"), only_one("a test"):
-        pass
+def test_the_lock_is_held_by_one_and_let_go() -> None:
+    with locking() as mine, locking() as other:
+        with only_one(mine, "a test") as is_mine, only_one(other, "a test") as is_others:
+            assert is_mine and not is_others
+        with only_one(other, "a test") as is_others:
+            assert is_others
 
 
 def test_the_supervisors_token_comes_from_the_settings(supervisor: Supervisor) -> None:

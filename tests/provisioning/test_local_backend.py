@@ -25,6 +25,7 @@ from provisioning.backends.contract import (
     SessionUnavailable,
 )
 from provisioning.backends.local.backend import LocalBackend
+from provisioning.backends.local.supervisor import forget_old_logs
 from tests.provisioning.supervisors import TOKEN, Supervisor, eventually, make_autoscaling, make_spec
 
 TIMEOUT_MS = 15_000
@@ -409,6 +410,39 @@ async def test_a_request_of_the_wrong_form_is_answered_with_a_sentence(superviso
             async with client.put(f"{supervisor.url}/deployments/x", data=body) as answer:
                 assert answer.status == 400
                 assert "not of its form" in (await answer.json())["sentence"]
+
+
+async def test_limits_must_be_whole_numbers(backend: LocalBackend, supervisor: Supervisor) -> None:
+    spec = make_spec()
+    await backend.deploy(spec, make_autoscaling(max_containers=3))
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+        for wrong in ("two", 1.5, -1, True, None):
+            document = {"max_containers": wrong}
+            async with client.patch(f"{supervisor.url}/deployments/{spec.name}", json=document) as answer:
+                assert answer.status == 400
+    report = await backend.status(spec.ref)
+    assert report.autoscaling and report.autoscaling.max_containers == 3
+
+
+async def test_a_log_that_grows_without_end_is_emptied(backend: LocalBackend, supervisor: Supervisor) -> None:
+    spec = make_spec()
+    await backend.deploy(spec, make_autoscaling(min_containers=1))
+    await until(lambda: has_ready(backend, spec, 1))
+    (container,) = (await backend.status(spec.ref)).containers
+    log = supervisor.folder / "logs" / "containers" / spec.name / f"{container.name}.log"
+    os.truncate(log, 20 << 20)
+    await asyncio.to_thread(eventually, lambda: log.stat().st_size < 1 << 20)
+
+
+def test_logs_of_long_ago_are_forgotten_when_a_supervisor_starts(tmp_path: Path) -> None:
+    old, new = (tmp_path / name / "cascade-1.log" for name in ("old", "new"))
+    for log in (old, new):
+        log.parent.mkdir()
+        log.write_text("said something")
+    month_ago = time.time() - 30 * 24 * 3600
+    os.utime(old, (month_ago, month_ago))
+    forget_old_logs(tmp_path)
+    assert not old.parent.exists() and new.exists()
 
 
 async def test_a_supervisor_that_is_away_is_named(unused_tcp_port: int) -> None:

@@ -152,6 +152,49 @@ async def test_two_calls_on_one_container_share_its_cost(gateway: GatewayProcess
         assert time.monotonic() < deadline
 
 
+async def test_tenants_share_the_cost_of_a_shared_container(
+    gateway: GatewayProcess, acme: Tenant, rival: Tenant, house: Tenant, worker_port: int
+) -> None:
+    def prepare() -> list[str]:
+        with enter_tenant(house.id):
+            factories.create_deployment(port=worker_port, is_shared=True)
+        return [ticket_url(gateway, acme), ticket_url(gateway, rival)]
+
+    first_url, second_url = await sync_to_async(prepare)()
+    async with calling(first_url) as first, calling(second_url) as second:
+        for caller in (first, second):
+            await ready(caller)
+        await asyncio.sleep(0.5)  # a stretch that both are there
+
+    def share_of(tenant: Tenant) -> float:
+        with enter_tenant(tenant.id):
+            (session,) = Call.objects.get().sessions.all()
+            (entry,) = CostEntry.objects.all()
+            return entry.nano_dollars * 1000 / (session.active_ms * factories.RATE_NANO_DOLLARS_PER_SECOND)
+
+    for tenant in (acme, rival):
+        await end_of_call(tenant)
+        assert 0.45 < await sync_to_async(share_of)(tenant) < 0.75
+
+
+async def test_a_tenant_whose_content_was_deleted_still_ends_its_calls(
+    gateway: GatewayProcess, acme: Tenant, place: Any
+) -> None:
+    def delete_key() -> None:
+        from content.keys import delete_content_key
+
+        with enter_tenant(acme.id):
+            delete_content_key()
+
+    url = await sync_to_async(ticket_url)(gateway, acme)
+    await sync_to_async(delete_key)()
+    async with calling(url) as caller:
+        await ready(caller)
+        await caller.ask()
+    call = await end_of_call(acme)
+    assert (call.end_reason, call.turns_count) == ("caller_hung_up", 1)
+
+
 async def test_the_worker_is_told_who_to_be(gateway: GatewayProcess, acme: Tenant, tmp_path: Path) -> None:
     with scripted_worker(tmp_path) as (port, log, _):
 

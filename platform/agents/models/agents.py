@@ -71,3 +71,7 @@ class AgentVersion(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.agent} version {self.number}"
+
+    @property
+    def short_name(self) -> str:
+        return f"version {self.number}"

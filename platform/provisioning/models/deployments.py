@@ -22,6 +22,7 @@ from tenants.ownership import TenantForeignKey, TenantManager, TenantOwned, Tena
 
 FIRST_RETRY_SECONDS = 5
 LONGEST_RETRY_SECONDS = 300
+SEEN_EVERY = timedelta(seconds=15)
 
 
 class WrongState(RuntimeError):
@@ -225,6 +226,10 @@ class ContainerQuerySet(TenantQuerySet):
     def running(self) -> ContainerQuerySet:
         return self.filter(stopped_at=None)
 
+    def note_seen(self, at: datetime) -> None:
+        """Remember that these were there, unless that was written a moment ago."""
+        self.filter(models.Q(seen_at=None) | models.Q(seen_at__lt=at - SEEN_EVERY)).update(seen_at=at)
+
     def settleable(self) -> ContainerQuerySet:
         return self.filter(is_settled=False)
 
@@ -241,6 +246,7 @@ class Container(TenantOwned):
     started_at = models.DateTimeField()
     ready_at = models.DateTimeField(null=True)
     stopped_at = models.DateTimeField(null=True)
+    seen_at = models.DateTimeField(null=True, help_text="Its backend last told of it, to within seconds.")
     why = models.CharField(max_length=20, blank=True, help_text="It stopped.")
     exit_code = models.IntegerField(null=True)
     settled_until = models.DateTimeField(null=True, help_text="Its cost is in the ledger up to here.")
@@ -283,7 +289,14 @@ class Container(TenantOwned):
         self.is_settled = self.stopped_at is not None and until >= self.stopped_at
         self.save(update_fields=["settled_until", "is_settled"])
 
-    def become_lost(self, at: datetime, *, why: StopReason = StopReason.LOST) -> None:
-        """Close the row of a container that its backend no longer knows."""
+    def become_lost(self) -> None:
+        """Close the row of a container that its backend no longer knows: time after it was last seen costs nobody."""
+        self._close(self.seen_at or self.ready_at or self.started_at, StopReason.LOST)
+
+    def become_stopped(self, why: StopReason) -> None:
+        """Close the row of a container that was stopped just now."""
+        self._close(timezone.now(), why)
+
+    def _close(self, at: datetime, why: StopReason) -> None:
         self.state, self.sessions, self.stopped_at, self.why = str(ContainerState.STOPPED), 0, at, str(why)
         self.save(update_fields=["state", "sessions", "stopped_at", "why"])

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import os
 import secrets
 import shutil
 import tempfile
@@ -43,6 +44,7 @@ TICK_SECONDS = 0.25
 POLL_SECONDS = 1.0
 STOPPED_KEPT = 100
 """Reports and logs of so many stopped containers are kept."""
+LONGEST_LOG_BYTES = 16 << 20
 MAX_STARTING = 4
 FIRST_BACK_OFF_SECONDS = 0.25
 LONGEST_BACK_OFF_SECONDS = 15.0
@@ -177,9 +179,13 @@ class LocalDeployment:
     async def _keep_scaling(self) -> None:
         while True:
             self._changed.clear()
-            self._grant_places()
-            self._start_missing()
-            self._stop_surplus()
+            try:
+                self._grant_places()
+                self._start_missing()
+                self._stop_surplus()
+            except Exception:
+                # A deployment that is no longer scaled would look as if all were well.
+                logger.exception("deployment %s could not be scaled", self.spec.name)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
                     await self._changed.wait()
@@ -310,10 +316,22 @@ class LocalDeployment:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             ready = [each for each in self._containers.values() if each.state is ContainerState.READY]
-            await asyncio.gather(*(container.poll(self._client) for container in ready))
+            results = await asyncio.gather(
+                *(container.poll(self._client) for container in ready), return_exceptions=True
+            )
+            for container, result in zip(ready, results, strict=True):
+                if isinstance(result, Exception):
+                    logger.error("container %s could not be looked at", container.name, exc_info=result)
+                self._trim_log(container)
             self._changed.set()
 
     # --- files --------------------------------------------------------------------------------------------------------
+    def _trim_log(self, container: Container) -> None:
+        """Empty a log that has grown too long; the worker appends, so it goes on at the start."""
+        with contextlib.suppress(FileNotFoundError):
+            if container.log_path.stat().st_size > LONGEST_LOG_BYTES:
+                os.truncate(container.log_path, 0)
+
     def _log_path(self, container: str) -> Path:
         return self._folder / f"{container}.log"
 

@@ -44,6 +44,19 @@ def deployment_report(document: dict[str, Any]) -> DeploymentReport:
     )
 
 
+def read_autoscaling(document: dict[str, Any]) -> Autoscaling:
+    """Return the limits of a request.
+
+    Raises:
+        TypeError, ValueError: they are not whole numbers of zero and more, or not the known ones.
+    """
+    autoscaling = Autoscaling(**document)
+    for name, value in dataclasses.asdict(autoscaling).items():
+        if type(value) is not int or value < 0:
+            raise ValueError(f"{name} must be a whole number of zero or more, not {value!r}")
+    return autoscaling
+
+
 def _container_report(document: dict[str, Any]) -> ContainerReport:
     times = {
         name: datetime.datetime.fromisoformat(document[name]) if document[name] else None

@@ -22,7 +22,6 @@ class JSONLines(logging.Formatter):
 
 def start_logging(*, log_format: str, level: str) -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        JSONLines() if log_format == "json" else logging.Formatter("%(asctime)s [%(levelname)s] %(message)s")
-    )
+    lines = logging.Formatter("%(asctime)s [%(levelname)s] %(message)s", datefmt="%H:%M:%S")
+    handler.setFormatter(JSONLines() if log_format == "json" else lines)
     logging.basicConfig(handlers=[handler], level=level.upper())

@@ -20,6 +20,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -41,7 +42,7 @@ from provisioning.backends.contract import (
 )
 from provisioning.backends.local import left_behind
 from provisioning.backends.local.deployment import LocalDeployment
-from provisioning.backends.local.documents import error_document, to_document
+from provisioning.backends.local.documents import error_document, read_autoscaling, to_document
 from provisioning.backends.local.logs import start_logging
 from provisioning.backends.local.workers import Launcher
 
@@ -55,6 +56,7 @@ STATUS_CODES: dict[type[BackendError], int] = {
     DeploymentRefused: 422, DeploymentUnknown: 404, AtCapacity: 503, SessionUnavailable: 504,
 }
 LONGEST_WAIT_MS = 3_600_000
+LOGS_KEPT_SECONDS = 7 * 24 * 3600
 
 
 class Supervisor:
@@ -164,7 +166,7 @@ async def list_deployments(request: web.Request) -> web.Response:
 async def put_deployment(request: web.Request) -> web.Response:
     document = await request.json()
     spec = DeploymentSpec.from_document(document["spec"])
-    autoscaling = Autoscaling(**document["autoscaling"])
+    autoscaling = read_autoscaling(document["autoscaling"])
     return _report(request.app[SUPERVISOR].deploy(request.match_info["name"], spec, autoscaling))
 
 
@@ -174,7 +176,7 @@ async def get_deployment(request: web.Request) -> web.Response:
 
 async def scale_deployment(request: web.Request) -> web.Response:
     deployment = _deployment(request)
-    deployment.scale(Autoscaling(**await request.json()))
+    deployment.scale(read_autoscaling(await request.json()))
     return _report(deployment)
 
 
@@ -244,7 +246,9 @@ async def run(launcher: Launcher, token: str, host: str, port: int, log_folder: 
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
     async with serving(Supervisor(launcher, log_folder), token, host, port) as listening_port:
         logger.info("the local supervisor listens on %s:%d", host, listening_port)
-        print(json.dumps({"listening": listening_port}), flush=True)
+        if port == 0:
+            # Whoever let it choose must be told.
+            print(json.dumps({"listening": listening_port}), flush=True)
         await stopped.wait()
         logger.info("the local supervisor stops its workers")
 
@@ -258,6 +262,17 @@ def take_lock(state_dir: Path) -> TextIO:
     except OSError:
         sys.exit(f"Another local supervisor already runs on {state_dir}.")
     return lock
+
+
+def forget_old_logs(folder: Path) -> None:
+    """Delete logs of containers that ended long ago."""
+    oldest = time.time() - LOGS_KEPT_SECONDS
+    for log in folder.glob("*/*.log"):
+        if log.stat().st_mtime < oldest:
+            log.unlink()
+    for deployment in folder.glob("*"):
+        with contextlib.suppress(OSError):  # It still has some.
+            deployment.rmdir()
 
 
 def read_token() -> str:
@@ -291,6 +306,8 @@ def main() -> None:
     ended = left_behind.end_marked(lambda marker: marker.startswith(f"{state_dir}:"))
     if ended:
         logger.warning("%d workers of an earlier supervisor were ended", ended)
+    log_folder = state_dir / "logs" / "containers"
+    forget_old_logs(log_folder)
     marker = f"{state_dir}:{uuid.uuid4()}"
     # Nested packages (of tests) are run from the folder that holds the outermost one.
     source_root = Path(found.origin).parents[arguments.workers.count(".") + 1]
@@ -302,7 +319,7 @@ def main() -> None:
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, env=os.environ.copy(),
     )
     try:
-        asyncio.run(run(launcher, token, arguments.host, arguments.port, state_dir / "logs" / "containers"))
+        asyncio.run(run(launcher, token, arguments.host, arguments.port, log_folder))
     finally:
         left_behind.end_marked(lambda found_marker: found_marker == marker)
         assert guard.stdin is not None
