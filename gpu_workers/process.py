@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from aiohttp import web
 
 from gpu_workers.engine import Engine, Identity
@@ -76,7 +77,9 @@ async def _run(
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
 
-    random.seed()  # a forked child would repeat its siblings' choices
+    # A forked child has its parent's random state, and would make the same choices as its siblings.
+    random.seed()
+    np.random.seed()
     engine.attach(identity)
     worker = Worker(engine, identity)
     runner = web.AppRunner(worker.application, access_log=None, shutdown_timeout=2)

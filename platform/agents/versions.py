@@ -18,6 +18,8 @@ from tenants import audit
 from tenants.models import User
 from tenants.scope import atomic
 
+RESERVED_SLUG = "new"
+"""What a page for making agents is called."""
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?", re.IGNORECASE)
 
 
@@ -183,7 +185,7 @@ def _are_named(values: list[Any]) -> bool:
 
 def _free_slug(name: str) -> str:
     wanted = slugify(name)[:40].strip("-") or "agent"
-    taken = set(Agent.objects.filter(slug__startswith=wanted).values_list("slug", flat=True))
+    taken = {RESERVED_SLUG, *Agent.objects.filter(slug__startswith=wanted).values_list("slug", flat=True)}
     slug, number = wanted, 1
     while slug in taken:
         number += 1

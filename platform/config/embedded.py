@@ -260,10 +260,10 @@ def _wait_for(server: Postgres, log_path: Path) -> None:
 
 def _check_started(process: subprocess.Popen[bytes], deadline: float, log_path: Path, problem: Exception) -> None:
     if process.poll() is not None:
-        raise ServiceFailed(f"{process.args[0]} ended with {process.returncode}: see {log_path}.") from problem  # type: ignore[index]
+        raise ServiceFailed(f"The server ended with {process.returncode}: see {log_path}.") from problem
     if time.monotonic() > deadline:
         process.kill()
-        raise ServiceFailed(f"{process.args[0]} did not answer in time: see {log_path}.") from problem  # type: ignore[index]
+        raise ServiceFailed(f"The server did not answer in time: see {log_path}.") from problem
     time.sleep(0.02)
 
 

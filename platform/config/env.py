@@ -1,17 +1,37 @@
 """Typed readers of environment variables that fail loudly. A secret may also come from a file: NAME_FILE.
 
 Every name that is read is kept in `READ`, so that a test can hold `.env.example` against it.
+
+`manage.py demo` leaves the addresses of what it runs in its state folder, so that commands beside it need no variables.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TypeVar, overload
 from urllib.parse import unquote, urlsplit
 
+ROOT = Path(__file__).resolve().parent.parent.parent
+STATE_DIR = Path(os.environ.get("WARMLINE_STATE_DIR") or ROOT / ".warmline").resolve()
+RUNNING_FILE = "running.json"
+"""In the state folder while a demo runs: its environment, for commands beside it."""
+
 READ: set[str] = set()
 T = TypeVar("T")
+
+
+def adopt_running_demo() -> None:
+    """Take over the environment of a demo that runs on the state folder; whoever names a database is left alone."""
+    if "DATABASE_URL" in os.environ or "DATABASE_URL_FILE" in os.environ:
+        return
+    try:
+        running = json.loads((STATE_DIR / RUNNING_FILE).read_text())
+    except (OSError, ValueError):
+        return
+    for name, value in running.items():
+        os.environ.setdefault(name, value)
 
 
 class ConfigurationError(Exception):

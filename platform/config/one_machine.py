@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from config import embedded
+from config import embedded, env
 from config.processes import Program
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -115,6 +115,8 @@ def environment(state_dir: Path, ports: Ports, addresses: dict[str, str], kept: 
     defaults = {
         "WARMLINE_ENVIRONMENT": "demo",
         "LOG_FORMAT": "console",
+        # Prepared once for this machine, whatever the state folder is.
+        "WARMLINE_MODELS_DIR": str(ROOT / ".warmline" / "models"),
         # Ctrl-C is not to wait long for those who still talk.
         "GATEWAY_DRAIN_SECONDS": "2",
     }
@@ -133,6 +135,20 @@ def environment(state_dir: Path, ports: Ports, addresses: dict[str, str], kept: 
         # Celery advises against root; who runs a demo in a container is root.
         "PYTHONWARNINGS": "ignore::UserWarning:celery.platforms",
     }
+
+
+@contextlib.contextmanager
+def announced(state_dir: Path, ports: Ports, addresses: dict[str, str], kept: dict[str, str]) -> Iterator[None]:
+    """Tell commands beside this one where everything is, for the length of the block (config.env.adopt_running_demo)."""
+    path = state_dir / env.RUNNING_FILE
+    given = environment(state_dir, ports, addresses, kept)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(json.dumps({name: value for name, value in given.items() if os.environ.get(name) != value}))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def management_command(name: str, *arguments: str) -> Program:

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from config import env
 from config.logs import logging_settings
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+env.adopt_running_demo()
+ROOT = env.ROOT
 STATE_DIR = Path(env.text("WARMLINE_STATE_DIR", str(ROOT / ".warmline"))).resolve()
 
 # --- what this installation is -------------------------------------------------------------------------------------

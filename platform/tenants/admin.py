@@ -14,6 +14,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from tenants import audit
 from tenants.models import ApiKey, AuditEntry, Invitation, Membership, Tenant, User
 from tenants.scope import enter_tenant
+from tenants.standing import restore_tenant, suspend_tenant
 
 admin.site.unregister(Group)
 
@@ -64,17 +65,13 @@ class TenantAdmin(ModelAdmin):
     @admin.action(description="Suspend: refuse new calls")
     def suspend(self, request: HttpRequest, queryset: Any) -> None:
         for tenant in queryset:
-            with enter_tenant(tenant.pk):
-                tenant.suspend("Suspended by the operator.")
-                audit.record(action="tenant.suspended", target=tenant.name, actor=request.user)
+            suspend_tenant(tenant=tenant, actor=request.user)
         messages.success(request, "Suspended. Live calls go on to their end; new ones are refused.")
 
     @admin.action(description="Restore")
     def restore(self, request: HttpRequest, queryset: Any) -> None:
         for tenant in queryset:
-            with enter_tenant(tenant.pk):
-                tenant.restore()
-                audit.record(action="tenant.restored", target=tenant.name, actor=request.user)
+            restore_tenant(tenant=tenant, actor=request.user)
         messages.success(request, "Restored.")
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:

@@ -208,6 +208,10 @@ class ApiKey(TenantOwned):
     def generate_secret(cls) -> str:
         return cls.PREFIX + secrets.token_urlsafe(32)
 
+    @property
+    def scope_labels(self) -> list[str]:
+        return [self.Scope(scope).label for scope in self.scopes if scope in self.Scope.values]
+
     def allows(self, scope: str) -> bool:
         return self.revoked_at is None and scope in self.scopes
 

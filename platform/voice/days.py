@@ -11,7 +11,7 @@ from voice.models import GOOD_ENDS
 
 
 def rebuild_days() -> None:
-    """Add up all ended calls of the entered tenant by day. See also: voice.calls.end_call, which adds each as it ends."""
+    """Add up all ended calls of the entered tenant by day. See also: voice.calls.end_call, which adds each."""
     entered_tenant_id()
     with connections[current_alias()].cursor() as cursor:
         cursor.execute(statements.FORGET_DAYS)

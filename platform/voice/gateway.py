@@ -36,6 +36,7 @@ tracer = trace.get_tracer("warmline.gateway")
 
 STATS_SECONDS = 3.0
 """How often a caller is told figures while nothing happens."""
+CLOSE_NOTICE_SECONDS = 0.5
 
 HUNG_UP = Ending(EndReason.CALLER_HUNG_UP, CloseCode.NORMAL)
 TIME_LIMIT = Ending(EndReason.TIME_LIMIT, CloseCode.TIME_LIMIT)
@@ -177,7 +178,7 @@ class _Conversation:
             with tracer.start_as_current_span("talk"):
                 return await self._talk()
         except SideLost:
-            return _caller_ending(self.caller)
+            return await self._how_caller_ended()
         except CallerFault as fault:
             return Ending(EndReason.CALLER_FAULT, fault.close_code)
         except WorkerUnavailable as problem:
@@ -204,7 +205,7 @@ class _Conversation:
     async def _wait_for_hang_up(self) -> Ending:
         """Keep what the caller says already; once that is too much, the caller has to wait."""
         if await self.caller.hold(self.options.early_bytes):
-            return _caller_ending(self.caller)
+            return await self._how_caller_ended()
         await asyncio.Event().wait()
         raise AssertionError("nobody sets that event")
 
@@ -234,14 +235,22 @@ class _Conversation:
             await pump(self.caller, worker, self.call.from_caller)
         except SideLost:
             return _worker_ending(worker)
-        return _caller_ending(self.caller)
+        return await self._how_caller_ended()
 
     async def _carry_to_caller(self, worker: WorkerSocket) -> Ending:
         try:
             await pump(worker, self.caller, self.call.from_worker)
         except SideLost:
-            return _caller_ending(self.caller)
+            return await self._how_caller_ended()
         return _worker_ending(worker)
+
+    async def _how_caller_ended(self) -> Ending:
+        """Return it when whoever reads from the caller has learnt it, which is now or very soon."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_NOTICE_SECONDS):
+                await self.caller.has_closed.wait()
+        fault = _FAULTS.get(self.caller.close_code or 0)
+        return HUNG_UP if fault is None else Ending(EndReason.CALLER_FAULT, fault)
 
     async def _watch_clock(self, worker: WorkerSocket) -> Ending:
         """End the call at its time limit, when a side is silent or stuck for too long, and when the gateway stops."""
@@ -284,7 +293,10 @@ class _Conversation:
                 async with asyncio.timeout(STATS_SECONDS):
                     await self.call.turn_was_heard.wait()
             self.call.turn_was_heard.clear()
-            await self.caller.send(self._stats_metadata())
+            try:
+                await self.caller.send(self._stats_metadata())
+            except SideLost:
+                return await self._how_caller_ended()
 
     def _call_metadata(self) -> bytes:
         return protocol.metadata(
@@ -325,11 +337,6 @@ _FAULTS = {
     1007: CloseCode.UNSUPPORTED_DATA,
     1009: CloseCode.MESSAGE_TOO_BIG,
 }
-
-
-def _caller_ending(caller: CallerSocket) -> Ending:
-    fault = _FAULTS.get(caller.close_code or 0)
-    return HUNG_UP if fault is None else Ending(EndReason.CALLER_FAULT, fault)
 
 
 def _worker_ending(worker: WorkerSocket) -> Ending:

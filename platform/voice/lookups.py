@@ -19,8 +19,8 @@ OTHER_SESSIONS = register_lookup(
         "warmline_other_sessions",
         arguments="of_session uuid",
         returns="TABLE (begin_ms bigint, end_ms bigint)",
-        # A shared container serves several tenants. Of the others one learns when they were there, and only for
-        # a session of the entered tenant.
+        # A shared container serves several tenants. Of the others one learns when they were there, for one's own
+        # sessions.
         body="""SELECT (extract(epoch FROM other.granted_at - session.granted_at) * 1000)::bigint,
                     (extract(epoch FROM coalesce(other.ended_at, clock_timestamp()) - session.granted_at) * 1000)::bigint
                 FROM voice_session session

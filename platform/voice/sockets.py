@@ -74,7 +74,9 @@ class CallerSocket:
         self.caller_state = State.CONNECTING
         self.our_state = State.CONNECTING
         self.close_code: int | None = None
-        """How the caller closed; None while it has not."""
+        """How the caller closed, or the server on it; None while neither has."""
+        self.has_closed = asyncio.Event()
+        """Set when `close_code` is known."""
 
     async def accept(self) -> None:
         """Answer the handshake.
@@ -154,13 +156,15 @@ class CallerSocket:
     async def _deliver(self, event: dict[str, Any]) -> None:
         try:
             await self._send(event)
-        except OSError as problem:  # ASGI 2.4: what a server raises when the other side has gone
-            self.caller_state = State.CLOSED
+        except (OSError, RuntimeError) as problem:
+            # ASGI 2.4 says OSError where the other side has gone; uvicorn raises RuntimeError where it closed itself,
+            # on a message that is too long for instance. Who reads learns how.
             raise SideLost from problem
 
     def _caller_closed(self, event: Mapping[str, Any]) -> None:
         self.caller_state = State.CLOSED
         self.close_code = event.get("code") or 1005
+        self.has_closed.set()
 
     @staticmethod
     def _require(state: State, wanted: State) -> None:

@@ -1,8 +1,8 @@
 """Addresses of pages. Everything under /t/<tenant>/ is a tenant's own, and its views declare the role they need."""
 
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from web.views import people, styleguide
+from web.views import agents, calendar, calls, fleet, overview, people, pools, styleguide
 from web.views import public as public_views
 
 app_name = "web"
@@ -16,8 +16,64 @@ public: list[URLPattern | URLResolver] = [
     path("styleguide/", styleguide.styleguide, name="styleguide"),
 ]
 
-tenant: list[URLPattern | URLResolver] = []
+an_agent: list[URLPattern | URLResolver] = [
+    path("", agents.agent, name="agent"),
+    path("draft/", agents.agent_edit, name="agent_edit"),
+    path("access/", agents.agent_access, name="agent_access"),
+    path("ticket/", agents.agent_ticket, name="agent_ticket"),
+    path("archive/", agents.agent_archive, name="agent_archive"),
+    path("versions/", agents.agent_versions, name="agent_versions"),
+    path("versions/<int:number>/", agents.agent_version, name="agent_version"),
+    path("versions/<int:number>/roll-back/", agents.agent_roll_back, name="agent_roll_back"),
+]
 
-operator: list[URLPattern | URLResolver] = []
+tenant: list[URLPattern | URLResolver] = [
+    path("", overview.overview, name="overview"),
+    path("calls/", calls.calls, name="calls"),
+    path("calls/live/", overview.live_calls, name="live_calls"),
+    path("calls/<uuid:call_id>/", calls.call, name="call"),
+    path("agents/", agents.agents, name="agents"),
+    path("agents/new/", agents.agent_new, name="agent_new"),
+    path("agents/<slug:agent_slug>/", include(an_agent)),
+    path("pools/", pools.pools, name="pools"),
+    path("pools/new/", pools.pool_new, name="pool_new"),
+    path("pools/<uuid:pool_id>/", pools.pool, name="pool"),
+    path("pools/<uuid:pool_id>/change/", pools.pool_change, name="pool_change"),
+    path("pools/<uuid:pool_id>/switch/", pools.pool_switch, name="pool_switch"),
+    path("pools/<uuid:pool_id>/containers/<uuid:container_id>/", pools.container_log, name="container_log"),
+    path("calendar/", calendar.calendar, name="calendar"),
+    path("calendar/appointments/new/", calendar.appointment_new, name="appointment_new"),
+    path("calendar/appointments/<uuid:appointment_id>/", calendar.appointment, name="appointment"),
+    path("calendar/appointments/<uuid:appointment_id>/move/", calendar.appointment_move, name="appointment_move"),
+    path("calendar/appointments/<uuid:appointment_id>/cancel/", calendar.appointment_cancel, name="appointment_cancel"),
+    path("calendar/hours/", calendar.hours, name="hours"),
+    path("calendar/hours/change/", calendar.hours_change, name="hours_change"),
+    path("calendar/closures/new/", calendar.closure_new, name="closure_new"),
+    path("calendar/closures/<uuid:closure_id>/remove/", calendar.closure_remove, name="closure_remove"),
+    path("calendar/services/new/", calendar.service_new, name="service_new"),
+    path("calendar/services/<uuid:service_id>/", calendar.service, name="service"),
+    path("calendar/messages/", calendar.inbox, name="inbox"),
+    re_path(
+        r"^calendar/messages/(?P<kind>message|hand_off)/(?P<left_id>[0-9a-f-]{36})/done/$", calendar.left_handled,
+        name="left_handled",
+    ),
+    path("calendar/contacts/", calendar.contacts, name="contacts"),
+    path("members/", people.members, name="members"),
+    path("members/invite/", people.invite_member, name="invite_member"),
+    path("members/<uuid:membership_id>/", people.change_member, name="change_member"),
+    path("members/invitations/<uuid:invitation_id>/withdraw/", people.withdraw_invitation, name="withdraw_invitation"),
+    path("api-keys/", people.api_keys, name="api_keys"),
+    path("api-keys/<uuid:key_id>/revoke/", people.revoke_api_key, name="revoke_api_key"),
+    path("audit/", people.audit_trail, name="audit"),
+]
+operator: list[URLPattern | URLResolver] = [
+    path("fleet/", fleet.fleet, name="fleet"),
+    path("fleet/calls/", fleet.fleet_live_calls, name="fleet_live_calls"),
+    path("fleet/tenants/<uuid:tenant_id>/standing/", fleet.tenant_standing, name="tenant_standing"),
+]
 
-urlpatterns = [*public, *tenant, *operator]
+urlpatterns = [
+    *public,
+    path("t/<slug:tenant_slug>/", include(tenant)),
+    *operator,
+]

@@ -21,7 +21,7 @@ READY_SECONDS = 120
 
 
 def environment(**changes: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), **changes}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "LOG_LEVEL": "INFO", **changes}
 
 
 def read_line(stream: IO[bytes], *, limit_seconds: float) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -24,6 +25,7 @@ from provisioning.backends.contract import (
     DeploymentUnknown,
     SessionUnavailable,
 )
+from provisioning.backends.local import left_behind
 from provisioning.backends.local.backend import LocalBackend
 from provisioning.backends.local.supervisor import forget_old_logs
 from tests.provisioning.supervisors import TOKEN, Supervisor, eventually, make_autoscaling, make_spec
@@ -471,6 +473,32 @@ async def test_a_killed_supervisor_leaves_no_orphan(supervisor: Supervisor, snap
     assert len(supervisor.worker_pids()) == (3 if snapshots else 2)
     supervisor.stop(signal.SIGKILL)
     eventually(lambda: supervisor.worker_pids() == [])
+
+
+async def test_what_was_left_behind_all_the_same_is_ended_by_the_next_supervisor(supervisor: Supervisor) -> None:
+    spec = make_spec(snapshots=True)
+    async with supervisor.backend() as backend:
+        await backend.deploy(spec, make_autoscaling(min_containers=1))
+        await until(lambda: has_ready(backend, spec, 1))
+    os.kill(guard_of(supervisor), signal.SIGKILL)
+    supervisor.stop(signal.SIGKILL)
+    assert supervisor.worker_pids()
+    successor = Supervisor(supervisor.folder)
+    try:
+        assert supervisor.worker_pids() == []
+        assert "of an earlier supervisor were ended" in successor.log()
+    finally:
+        successor.stop()
+
+
+def guard_of(supervisor: Supervisor) -> int:
+    """Return the process that waits for the supervisor's end."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (process / "cmdline").read_text()
+            if left_behind.__name__ in line and str(supervisor.folder) in line:
+                return int(process.name)
+    raise AssertionError("the supervisor has no guard")
 
 
 async def test_two_supervisors_do_not_share_a_folder(supervisor: Supervisor) -> None:

@@ -1,18 +1,27 @@
-"""Callers of the tests: real WebSocket clients of the gateway."""
+"""Callers of the tests: real WebSocket clients of the gateway, and what comes before and after a call."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from gpu_workers import protocol
 from gpu_workers.protocol import Kind
+from tenants.models import Tenant
+from tenants.scope import enter_tenant
+from tests.voice import factories
+from tests.voice.conftest import GatewayProcess
+from voice.models import Call
+from voice.records import call_record, find_call
+from voice.tickets import call_address, issue_ticket
 
 ANSWER_SECONDS = 10.0
 
@@ -81,3 +90,39 @@ async def calling(url: str, *, origin: str | None = None) -> AsyncIterator[Calle
 def events_of(log: Any) -> list[dict[str, Any]]:
     """Return what a scripted worker wrote down."""
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+# --- what a test does around a call ---------------------------------------------------------------------------------
+def ticket_url(gateway: GatewayProcess, tenant: Tenant, *, prompt: str = "", **options: Any) -> str:
+    """Make an agent and a ticket for it, and return where to call."""
+    with enter_tenant(tenant.id):
+        agent = factories.create_agent(prompt=prompt)
+        return call_address(gateway.url, issue_ticket(agent, **options))
+
+
+def the_call(tenant: Tenant) -> Call:
+    with enter_tenant(tenant.id):
+        return Call.objects.select_related("agent", "version").get()
+
+
+def ended_call(tenant: Tenant) -> Call | None:
+    with enter_tenant(tenant.id):
+        return Call.objects.ended().first()
+
+
+async def end_of_call(tenant: Tenant, within_seconds: float = 10.0) -> Call:
+    deadline = time.monotonic() + within_seconds
+    while (call := await sync_to_async(ended_call)(tenant)) is None:
+        assert time.monotonic() < deadline, "the call's end was not written"
+        await asyncio.sleep(0.02)
+    return call
+
+
+def record_of(tenant: Tenant) -> dict[str, Any]:
+    with enter_tenant(tenant.id):
+        return call_record(find_call(Call.objects.get().pk))
+
+
+async def ready(caller: Caller) -> dict[str, Any]:
+    assert await caller.next() == protocol.handshake()
+    return await caller.next_metadata("call")

@@ -59,7 +59,7 @@ def house_of_processes(
 
 def _deploy_pool(tenant: Tenant) -> None:
     with enter_tenant(tenant.id):
-        pool = create_pool(actor=None, min_containers=1, max_containers=1, sessions_per_container=2, cpu_millicores=1000)
+        pool = create_pool(actor=None, min_containers=1, max_containers=1, sessions_per_container=2)
 
     def is_ready() -> bool:
         applying.apply_pool(tenant.id, pool.id)

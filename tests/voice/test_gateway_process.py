@@ -17,10 +17,9 @@ from gpu_workers import protocol
 from gpu_workers.protocol import CloseCode
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
-from tests.voice.callers import calling
+from tests.voice.callers import calling, end_of_call, ready, record_of, the_call, ticket_url
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import until
-from tests.voice.test_calls import end_of_call, ready, record_of, the_call, ticket_url
 from tests.voice.wire import wire_to
 from voice import tasks
 from voice.models import Call, CallLease

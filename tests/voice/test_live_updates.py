@@ -15,10 +15,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tenants.models import Tenant, User
-from tests.voice.callers import calling
+from tests.voice.callers import calling, ready, ticket_url
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import Process, running, wait_until
-from tests.voice.test_calls import ready, ticket_url
 
 PUBLIC_URL = "http://localhost:8000"
 

@@ -17,10 +17,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.voice import factories
-from tests.voice.callers import calling, events_of
+from tests.voice.callers import calling, end_of_call, events_of, ready, ticket_url
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import scripted_worker
-from tests.voice.test_calls import end_of_call, ready, ticket_url
 
 
 @pytest.fixture

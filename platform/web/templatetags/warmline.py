@@ -95,6 +95,28 @@ def ago(moment: datetime | None) -> str | SafeString:
 
 
 @register.filter
+def action_words(action: str) -> str:
+    """Return an action of the audit trail as words: "api_key.revoked" is "API key revoked"."""
+    return humanise(action.replace(".", " ")).replace("Api key", "API key")
+
+
+@register.filter
+def details(document: dict[str, Any]) -> str:
+    """Return details of the audit trail in one line; a pair of values reads as a change."""
+
+    def said(value: Any) -> str:
+        if isinstance(value, list) and len(value) == 2:
+            return f"{said(value[0])} → {said(value[1])}"
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        if isinstance(value, list | dict):
+            return json.dumps(value)
+        return NOTHING if value in (None, "") else str(value)
+
+    return ", ".join(f"{humanise(name).lower()} {said(value)}" for name, value in document.items()) or NOTHING
+
+
+@register.filter
 def percent(share: float | None) -> str:
     """Return a share of 1 as "12.5 %"."""
     return NOTHING if share is None else f"{share * 100:.1f} %"

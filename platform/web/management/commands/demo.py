@@ -16,14 +16,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from config import one_machine
 from config.embedded import ServiceFailed
 from config.processes import ProgramEnded, ProgramFailed, Programs
+from web.seeding import OPERATOR, OWNER, VIEWER
 
 READY_SECONDS = 90
 POLL_SECONDS = 0.1
-LOGINS = (
-    ("operator", "operator@warmline.example"),
-    ("tenant owner", "owner@demo.example"),
-    ("viewer", "viewer@demo.example"),
-)
+LOGINS = (("operator", OPERATOR), ("tenant owner", OWNER), ("viewer", VIEWER))
 COLOURS = {"warmline": 36, "web": 34, "gateway": 35, "tasks": 33, "beat": 33, "supervisor": 32}
 
 
@@ -40,7 +37,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         state_dir = options["state_dir"].resolve()
         try:
-            asyncio.run(run(state_dir, port=options["port"], gateway_port=options["gateway_port"], seed=not options["no_seed"]))
+            asyncio.run(
+                run(state_dir, port=options["port"], gateway_port=options["gateway_port"], seed=not options["no_seed"])
+            )
         except (one_machine.CannotStart, ServiceFailed, ProgramEnded, ProgramFailed) as problem:
             raise CommandError(str(problem)) from problem
 
@@ -58,7 +57,10 @@ async def run(state_dir: Path, *, port: int, gateway_port: int, seed: bool) -> N
     with one_machine.own(state_dir):
         ports = one_machine.choose_ports(web=port, gateway=gateway_port, say=say)
         kept = one_machine.installation_secrets(state_dir)
-        with one_machine.running_servers(state_dir) as addresses:
+        with (
+            one_machine.running_servers(state_dir) as addresses,
+            one_machine.announced(state_dir, ports, addresses, kept),
+        ):
             async with Programs(one_machine.environment(state_dir, ports, addresses, kept), show_line) as programs:
                 _stop_on_signals(stopping, programs)
                 await _first_of(_work(programs, ports, kept, seed=seed), stopping.wait())
