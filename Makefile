@@ -10,7 +10,8 @@ export PYTHONPATH := platform:.
 installed = $(VENV)/.$(1)-$(shell cat requirements/base.txt $(2) | sha256sum | cut -c1-16)
 RUNTIME := $(call installed,runtime)
 DEVELOPMENT := $(call installed,development,requirements/dev.txt)
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
+# The lists are complete: there is nothing to resolve.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps
 MODELS := $(BIN)/python -m gpu_workers.cascade.prepare > /dev/null
 
 # A production's settings, good enough for the checks of them.
@@ -62,7 +63,7 @@ check: $(DEVELOPMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy platform gpu_workers
 	$(BIN)/djlint --quiet --lint templates
-	$(BIN)/python manage.py makemigrations --check --dry-run
+	@$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run  # without a database
 	@$(AS_IN_PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
 
 test: $(DEVELOPMENT)
@@ -71,7 +72,7 @@ test: $(DEVELOPMENT)
 	@$(MODELS)
 	$(BIN)/pytest $(TESTS)
 
-bench: $(RUNTIME)
+bench: $(DEVELOPMENT)
 	@$(MODELS)
 	$(BIN)/python -m benchmarks
 

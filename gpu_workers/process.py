@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,10 @@ ONE_THREAD_EACH = {
     "RAYON_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+INTERPRETER_TURN_SECONDS = 0.001
+"""How long a model's thread may keep the interpreter from the event loop, which passes all sessions' audio on."""
 
 
 def limit_threads() -> None:
@@ -80,6 +85,7 @@ async def _run(
     # A forked child has its parent's random state, and would make the same choices as its siblings.
     random.seed()
     np.random.seed()
+    sys.setswitchinterval(INTERPRETER_TURN_SECONDS)
     engine.attach(identity)
     worker = Worker(engine, identity)
     runner = web.AppRunner(worker.application, access_log=None, shutdown_timeout=2)

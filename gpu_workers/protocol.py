@@ -205,11 +205,13 @@ class Start:
                 agent=dict(document.get("agent") or {}),
                 business=dict(document.get("business") or {}),
                 tools_endpoint=ToolsEndpoint(endpoint["url"], endpoint["token"]) if endpoint else None,
-                limits=Limits(**{
-                    field.name: int(value)
-                    for field in dataclasses.fields(Limits)
-                    if (value := (document.get("limits") or {}).get(field.name)) is not None
-                }),
+                limits=Limits(
+                    **{
+                        field.name: int(value)
+                        for field in dataclasses.fields(Limits)
+                        if (value := (document.get("limits") or {}).get(field.name)) is not None
+                    }
+                ),
                 codec=str(document.get("codec", "opus")),
                 trace=dict(document.get("trace") or {}),
                 history=tuple(Utterance(said["role"], said["text"]) for said in document.get("history") or ()),
@@ -237,8 +239,11 @@ def boot(*, boot: BootKind, boot_ms: float, ready_age_ms: float, container: str)
         container: the backend's name of the container.
     """
     return {
-        "type": "boot", "boot": str(boot), "boot_ms": round(boot_ms, 1),
-        "ready_age_ms": round(ready_age_ms, 1), "container": container,
+        "type": "boot",
+        "boot": str(boot),
+        "boot_ms": round(boot_ms, 1),
+        "ready_age_ms": round(ready_age_ms, 1),
+        "container": container,
     }
 
 
@@ -254,8 +259,11 @@ def turn(
         parts_ms: durations on the worker's clock: `end_of_turn`, `stt`, `llm_ttft`, `tts_ttfb`.
     """
     return {
-        "type": "turn", "index": index, "speech_ended_message": speech_ended_message,
-        "reply_message": reply_message, "parts_ms": {name: round(value, 1) for name, value in parts_ms.items()},
+        "type": "turn",
+        "index": index,
+        "speech_ended_message": speech_ended_message,
+        "reply_message": reply_message,
+        "parts_ms": {name: round(value, 1) for name, value in parts_ms.items()},
     }
 
 

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-
 _superuser_url = ""
 
 
@@ -42,7 +41,9 @@ def start() -> None:
             "WARMLINE_CONTENT_KEY": base64.b64encode(b"k" * 32).decode(),
             "WARMLINE_STATE_DIR": os.environ.get("WARMLINE_TEST_STATE_DIR", str(folder / "state")),
             # The prepared speech models are the machine's, not the run's: making them takes half a minute.
-            "WARMLINE_MODELS_DIR": os.environ.get("WARMLINE_MODELS_DIR", str(Path(__file__).resolve().parent.parent / ".warmline" / "models")),
+            "WARMLINE_MODELS_DIR": os.environ.get(
+                "WARMLINE_MODELS_DIR", str(Path(__file__).resolve().parent.parent / ".warmline" / "models")
+            ),
             "LOG_LEVEL": "WARNING",
             "DJANGO_SETTINGS_MODULE": "config.settings",
         }

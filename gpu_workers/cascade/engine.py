@@ -56,7 +56,10 @@ class CascadeEngine:
 
         brain = self._brains.make(start)
         self._brains.look_at_examples(start, self._hearing)
-        await pipeline.converse(line, brain, self._models, hearing=self._hearing, speaking=self._speaking)
+        try:
+            await pipeline.converse(line, brain, self._models, hearing=self._hearing, speaking=self._speaking)
+        finally:
+            await brain.close()
 
     async def close(self) -> None:
         self._hearing.shutdown(wait=False)

@@ -54,7 +54,7 @@ class MoonshineService(STTService):
                 self._in_turn = True
             case VADUserStoppedSpeakingFrame():
                 await self._stop_transcribing()
-                self._running = self.create_task(self.process_generator(self.run_stt(bytes(self._heard))))
+                self._running = self.create_task(self._transcribe(bytes(self._heard), pause=frame.id))
             case UserStoppedSpeakingFrame():
                 self._in_turn = False
                 del self._heard[:-KEPT_BEFORE_SPEECH]
@@ -65,7 +65,12 @@ class MoonshineService(STTService):
         self._heard += frame.audio
         del self._heard[: -(LONGEST_TURN if self._in_turn else KEPT_BEFORE_SPEECH)]
 
-    async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
+    async def _transcribe(self, audio: bytes, *, pause: int) -> None:
+        async for frame in self.run_stt(audio):
+            frame.metadata["pause"] = pause
+            await self.push_frame(frame)
+
+    async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame, None]:
         loop = asyncio.get_running_loop()
         words = await loop.run_in_executor(self._threads, self._model.transcribe, pcm.to_samples(audio))
         yield TranscriptionFrame(words, "caller", time_now_iso8601(), finalized=True)

@@ -18,13 +18,12 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
+from gpu_workers.cascade.completeness import TURN_SILENCE_SECONDS, silence_that_ends
 from gpu_workers.cascade.conversation import CallerTurn, Conversation
 from gpu_workers.cascade.frames import CallerTurnFrame, NothingSaidFrame, SpeechPausedFrame
 
 logger = logging.getLogger(__name__)
 
-TURN_SILENCE_SECONDS = 0.45
-"""Shorter silences happen inside a sentence."""
 TRANSCRIPT_TIMEOUT_SECONDS = 5.0
 
 
@@ -32,6 +31,7 @@ class TurnTaking(FrameProcessor):
     def __init__(self, conversation: Conversation) -> None:
         super().__init__()
         self._conversation = conversation
+        self._pause: int | None = None
         self._transcript: asyncio.Future[str] | None = None
         self._in_turn = False
         self._ending: asyncio.Task[None] | None = None
@@ -43,10 +43,13 @@ class TurnTaking(FrameProcessor):
                 await self._caller_speaks()
             case SpeechPausedFrame():
                 await self._keep_turn_open()
+                self._pause = frame.id
                 self._transcript = asyncio.get_running_loop().create_future()
                 self._ending = self.create_task(self._end_turn(frame, self._transcript))
             case TranscriptionFrame():
-                if self._transcript is not None and not self._transcript.done():
+                # A service that does not say for which pause its words are is believed.
+                is_of_this_pause = frame.metadata.get("pause", self._pause) == self._pause
+                if is_of_this_pause and self._transcript is not None and not self._transcript.done():
                     self._transcript.set_result(frame.text)
             case InputAudioRawFrame():
                 pass  # nobody further down listens
@@ -71,13 +74,17 @@ class TurnTaking(FrameProcessor):
         self._ending = self._transcript = None
 
     async def _end_turn(self, pause: SpeechPausedFrame, transcript: asyncio.Future[str]) -> None:
-        await asyncio.sleep(max(0.0, pause.speech_ended_at + TURN_SILENCE_SECONDS - time.monotonic()))
-        decided_at = time.monotonic()
+        """End the turn when the silence is long enough for what was said; cancelled when the caller speaks on."""
+        await _sleep_until(pause.speech_ended_at + TURN_SILENCE_SECONDS)
+        waiting_since = time.monotonic()  # not at all, mostly: transcription began with the pause
         try:
             words = await asyncio.wait_for(transcript, timeout=TRANSCRIPT_TIMEOUT_SECONDS)
         except TimeoutError:
             logger.warning("no transcript came in time")
             words = ""
+        waited_seconds = time.monotonic() - waiting_since
+        await _sleep_until(pause.speech_ended_at + silence_that_ends(words))
+        transcribed_at = time.monotonic()
         # From here on the turn is over, whatever is said next.
         self._ending = None
         self._in_turn = False
@@ -91,8 +98,12 @@ class TurnTaking(FrameProcessor):
                     words=words,
                     message=pause.message,
                     speech_ended_at=pause.speech_ended_at,
-                    decided_at=decided_at,
-                    transcribed_at=time.monotonic(),
+                    decided_at=transcribed_at - waited_seconds,
+                    transcribed_at=transcribed_at,
                 )
             )
         )
+
+
+async def _sleep_until(moment: float) -> None:
+    await asyncio.sleep(max(0.0, moment - time.monotonic()))

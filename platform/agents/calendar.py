@@ -23,7 +23,14 @@ class NotPossible(ValueError):
 
 
 def book_by_hand(
-    *, service: Service, starts_at: datetime.datetime, name: str, phone: str, email: str = "", notes: str = "", actor: User
+    *,
+    service: Service,
+    starts_at: datetime.datetime,
+    name: str,
+    phone: str,
+    email: str = "",
+    notes: str = "",
+    actor: User,
 ) -> Appointment:
     """Book a service for somebody.
 
@@ -32,8 +39,11 @@ def book_by_hand(
     """
     with atomic():
         appointment = scheduling.book(
-            service=service, contact=keep_contact(name=name, phone=phone, email=email), starts_at=starts_at,
-            now=timezone.now(), notes=notes,
+            service=service,
+            contact=keep_contact(name=name, phone=phone, email=email),
+            starts_at=starts_at,
+            now=timezone.now(),
+            notes=notes,
         )
         audit.record(action="appointment.booked", target=appointment, actor=actor)
     return appointment
@@ -48,9 +58,7 @@ def move_by_hand(*, appointment: Appointment, starts_at: datetime.datetime, acto
     before = appointment.starts_at
     with atomic():
         scheduling.move(appointment, starts_at=starts_at, now=timezone.now())
-        audit.record(
-            action="appointment.moved", target=appointment, actor=actor, details={"from": before.isoformat()}
-        )
+        audit.record(action="appointment.moved", target=appointment, actor=actor, details={"from": before.isoformat()})
 
 
 def cancel_by_hand(*, appointment: Appointment, actor: User) -> None:
@@ -103,8 +111,14 @@ def reopen_days(*, closure: Closure, actor: User) -> None:
 
 
 def save_service(
-    *, service: Service | None, name: str, duration_minutes: int, price_cents: int | None, resource: str,
-    is_active: bool, actor: User,
+    *,
+    service: Service | None,
+    name: str,
+    duration_minutes: int,
+    price_cents: int | None,
+    resource: str,
+    is_active: bool,
+    actor: User,
 ) -> Service:
     """Add a service, or change one. Appointments that exist keep their times.
 
@@ -112,7 +126,8 @@ def save_service(
         NotPossible: another service has the name.
     """
     name = name.strip()
-    if Service.objects.filter(name__iexact=name).exclude(pk=service.pk if service else None).exists():
+    others = Service.objects.exclude(pk=service.pk) if service else Service.objects.all()
+    if others.filter(name__iexact=name).exists():
         raise NotPossible(f"There is a service named {name} already.")
     action = "service.changed" if service else "service.added"
     with atomic():

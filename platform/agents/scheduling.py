@@ -60,7 +60,7 @@ def free_times(
         besides: an appointment that is to be moved, and so does not stand in its own way.
     """
     zone = time_zone()
-    first = max(first, now).astimezone(zone)
+    first, last = max(first, now).astimezone(zone), last.astimezone(zone)
     hours: dict[int, list[OpeningHours]] = {}
     for stretch in OpeningHours.objects.all():
         hours.setdefault(stretch.weekday, []).append(stretch)
@@ -70,7 +70,7 @@ def free_times(
         taken = taken.exclude(pk=besides.pk)
     busy = sorted(taken.values_list("starts_at", "ends_at"))
     day = first.date()
-    while day <= last.astimezone(zone).date():
+    while day <= last.date():
         if not any(closure.first_date <= day <= closure.last_date for closure in closures):
             for stretch in hours.get(day.weekday(), []):
                 opens = local_time(datetime.datetime.combine(day, stretch.opens_at), zone)
@@ -78,8 +78,10 @@ def free_times(
                 # In UTC, so that a day with 23 or 25 hours is walked through evenly.
                 at = opens.astimezone(datetime.UTC)
                 while at + service.duration <= closes:
-                    if first <= at <= last and not any(
-                        start < at + service.duration and end > at for start, end in busy
+                    if (
+                        now < at
+                        and first <= at <= last
+                        and not any(start < at + service.duration and end > at for start, end in busy)
                     ):
                         yield at.astimezone(zone)
                     at += STEP
@@ -123,12 +125,20 @@ def book(
     Raises:
         NotBookable: in the past, too far ahead, outside opening hours, or taken.
     """
+    _take_turns(service)
     check_bookable(service, starts_at, now=now)
+    # In UTC: adding to a local time would count the wall clock's hours, of which a day may skip or repeat one.
+    starts_at = starts_at.astimezone(datetime.UTC)
     try:
         with transaction.atomic(using=current_alias()):
             return Appointment.objects.create(
-                service=service, contact=contact, resource=service.resource, starts_at=starts_at,
-                ends_at=starts_at + service.duration, call_id=call_id, notes=notes[:500],
+                service=service,
+                contact=contact,
+                resource=service.resource,
+                starts_at=starts_at,
+                ends_at=starts_at + service.duration,
+                call_id=call_id,
+                notes=notes[:500],
             )
     except IntegrityError as problem:
         raise _taken(service, starts_at, now, problem) from problem
@@ -140,7 +150,9 @@ def move(appointment: Appointment, *, starts_at: datetime.datetime, now: datetim
     Raises:
         NotBookable: as for book().
     """
+    _take_turns(appointment.service)
     check_bookable(appointment.service, starts_at, now=now, besides=appointment)
+    starts_at = starts_at.astimezone(datetime.UTC)
     try:
         with transaction.atomic(using=current_alias()):
             appointment.starts_at, appointment.ends_at = starts_at, starts_at + appointment.service.duration
@@ -148,6 +160,20 @@ def move(appointment: Appointment, *, starts_at: datetime.datetime, now: datetim
     except IntegrityError as problem:
         raise _taken(appointment.service, starts_at, now, problem, besides=appointment) from problem
     return appointment
+
+
+def _take_turns(service: Service) -> None:
+    """Wait for whoever else is booking the same resource, until this transaction ends.
+
+    The exclusion constraint refuses a double booking by itself. But two that insert at the same moment each wait for
+    the other's outcome, which PostgreSQL ends as a deadlock after a second: a caller would be told of a failure.
+    """
+    list(
+        Service.objects.filter(resource=service.resource)
+        .order_by("pk")
+        .select_for_update(no_key=True)
+        .values_list("pk")
+    )
 
 
 def check_bookable(
@@ -158,6 +184,7 @@ def check_bookable(
     Raises:
         NotBookable
     """
+    starts_at = starts_at.astimezone(datetime.UTC)
     if starts_at <= now:
         raise NotBookable("in_the_past", "That time has already passed.", _near(now, service, now, besides))
     if starts_at > now + HORIZON:
@@ -174,7 +201,8 @@ def check_bookable(
 def hours_around(service: Service, starts_at: datetime.datetime) -> Iterator[OpeningHours]:
     """Yield the opening hours that a service beginning at this time fits into."""
     zone = time_zone()
-    start, end = starts_at.astimezone(zone), (starts_at + service.duration).astimezone(zone)
+    start = starts_at.astimezone(zone)
+    end = (starts_at.astimezone(datetime.UTC) + service.duration).astimezone(zone)
     if start.date() != end.date():
         return
     if Closure.objects.filter(first_date__lte=start.date(), last_date__gte=start.date()).exists():

@@ -1,4 +1,7 @@
-"""What of an agent's configuration travels to a worker at the start of a call. No database here: the gateway uses it."""
+"""What of an agent's configuration travels to a worker at the start of a call.
+
+No database here: the gateway uses it.
+"""
 
 from __future__ import annotations
 

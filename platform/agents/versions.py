@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import re
 from typing import Any
 
 from django.utils import timezone
 from django.utils.text import slugify
 
-from agents.catalog import AgentTemplate, problems_of
+from agents.catalog import AgentTemplate, problems_of, read_stretch
 from agents.models import Agent, AgentVersion, OpeningHours, Service
 from agents.models.scheduling import WEEKDAYS
 from billing.entitlements import entitlements_of
 from tenants import audit
-from tenants.models import User
+from tenants.models import Tenant, User
+from tenants.ownership import entered_tenant_id
 from tenants.scope import atomic
 
+NAME_LENGTH = 80
+"""As the model has it: what is longer is refused in a sentence."""
 RESERVED_SLUG = "new"
 """What a page for making agents is called."""
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?", re.IGNORECASE)
@@ -45,21 +47,28 @@ class Difference:
     after: Any
 
 
-def create_agent_from_template(
-    *, template: AgentTemplate, actor: User | None, name: str = "", slug: str = ""
-) -> Agent:
-    """Make an agent whose draft is the template's configuration; an empty calendar gets the template's hours and services.
+def create_agent_from_template(*, template: AgentTemplate, actor: User | None, name: str = "", slug: str = "") -> Agent:
+    """Make an agent whose draft is the template's configuration; the calendar gets the hours and services it lacks.
 
     Raises:
-        NotPossible: the plan's number of agents is reached.
+        NotPossible: the plan's number of agents is reached, another agent has the slug, or the name is too long.
     """
     with atomic():
+        # One at a time in a tenant: two that count together would both find room for one more.
+        Tenant.objects.select_for_update(no_key=True).get(pk=entered_tenant_id())
         limit = entitlements_of().agents
         if Agent.objects.current().count() >= limit:
             raise NotPossible(f"The plan allows {limit} agents: archive one, or choose a larger plan.")
         name = name.strip() or template.name
+        if len(name) > NAME_LENGTH:
+            raise NotPossible(f"The name must be at most {NAME_LENGTH} characters long.")
+        if slug and (slug == RESERVED_SLUG or Agent.objects.filter(slug=slug).exists()):
+            raise NotPossible(f"There is an agent {slug} already.")
         agent = Agent.objects.create(
-            name=name, slug=slug or _free_slug(name), vertical=template.vertical, template_slug=template.slug,
+            name=name,
+            slug=slug or _free_slug(name),
+            vertical=template.vertical,
+            template_slug=template.slug,
             draft={**template.config, "name": name},
         )
         set_up_scheduler(template)
@@ -76,7 +85,7 @@ def set_up_scheduler(template: AgentTemplate) -> None:
     if template.opening_hours and not OpeningHours.objects.exists():
         for weekday, name in enumerate(WEEKDAYS):
             for stretch in template.opening_hours.get(name.lower(), []):
-                opens, closes = (datetime.time.fromisoformat(each) for each in stretch.split("-"))
+                opens, closes = read_stretch(stretch)
                 OpeningHours.objects.create(weekday=weekday, opens_at=opens, closes_at=closes)
 
 
@@ -85,7 +94,7 @@ def save_draft(*, agent: Agent, draft: dict[str, Any], actor: User | None) -> li
     with atomic():
         agent.draft = draft
         if isinstance(name := draft.get("name"), str) and name.strip():
-            agent.name = name.strip()[:80]
+            agent.name = name.strip()[:NAME_LENGTH]
         agent.save(update_fields=["draft", "name"])
         audit.record(action="agent.draft_saved", target=agent.name, actor=actor)
     return problems_of(draft)
@@ -104,7 +113,9 @@ def change_access(*, agent: Agent, allowed_origins: list[str], calls_per_minute:
     with atomic():
         agent.save(update_fields=["allowed_origins", "calls_per_minute"])
         audit.record(
-            action="agent.access_changed", target=agent.name, actor=actor,
+            action="agent.access_changed",
+            target=agent.name,
+            actor=actor,
             details={"allowed_origins": agent.allowed_origins, "calls_per_minute": calls_per_minute},
         )
 
@@ -120,12 +131,16 @@ def publish(*, agent: Agent, actor: User | None, note: str = "") -> AgentVersion
         agent = Agent.objects.select_for_update().get(pk=agent.pk)
         if problems := problems_of(agent.draft):
             raise InvalidConfig(problems)
-        live = AgentVersion.objects.filter(pk=agent.live_version_id).first()
+        live = agent.live_version
         if live is not None and live.config == agent.draft:
             raise NotPossible("Nothing has changed since the live version.")
         last = AgentVersion.objects.filter(agent=agent).order_by("-number").values_list("number", flat=True).first()
         version = AgentVersion.objects.create(
-            agent=agent, number=(last or 0) + 1, config=agent.draft, engine=agent.draft["engine"], note=note.strip()[:200],
+            agent=agent,
+            number=(last or 0) + 1,
+            config=agent.draft,
+            engine=agent.draft["engine"],
+            note=note.strip()[:200],
             published_by=actor,
         )
         _go_live(agent, version)
@@ -136,11 +151,23 @@ def publish(*, agent: Agent, actor: User | None, note: str = "") -> AgentVersion
 
 
 def roll_back(*, agent: Agent, version: AgentVersion, actor: User | None) -> None:
-    """Make an older version the live one again. No new version is made: the numbers keep meaning what they meant."""
+    """Make an older version the live one again.
+
+    No new version is made: a number keeps meaning one configuration, and calls before and after that had the same
+    number can be compared. The audit trail says when each was live. The draft stays as it is.
+
+    Raises:
+        NotPossible: it is live already, or is another agent's.
+        InvalidConfig: it names something that this installation has no more, such as a tool.
+    """
     with atomic():
         agent = Agent.objects.select_for_update().get(pk=agent.pk)
         if version.agent_id != agent.pk:
             raise NotPossible("That version is of another agent.")
+        if agent.live_version_id == version.pk:
+            raise NotPossible(f"Version {version.number} is the live one already.")
+        if problems := problems_of(version.config):
+            raise InvalidConfig(problems)
         before = agent.live_version.number if agent.live_version else None
         _go_live(agent, version)
         audit.record(
@@ -151,8 +178,9 @@ def roll_back(*, agent: Agent, version: AgentVersion, actor: User | None) -> Non
 def archive(*, agent: Agent, actor: User | None) -> None:
     """Take an agent out of service; its calls and versions stay."""
     agent.archived_at = timezone.now()
-    agent.save(update_fields=["archived_at"])
-    audit.record(action="agent.archived", target=agent.name, actor=actor)
+    with atomic():
+        agent.save(update_fields=["archived_at"])
+        audit.record(action="agent.archived", target=agent.name, actor=actor)
 
 
 def _go_live(agent: Agent, version: AgentVersion) -> None:
@@ -171,16 +199,27 @@ def _differences(path: str, before: Any, after: Any) -> list[Difference]:
     if isinstance(before, dict) and isinstance(after, dict):
         keys = [*after, *(key for key in before if key not in after)]
         return [
-            each for key in keys for each in _differences(f"{path}.{key}" if path else key, before.get(key), after.get(key))
+            each
+            for key in keys
+            for each in _differences(f"{path}.{key}" if path else key, before.get(key), after.get(key))
         ]
-    if isinstance(before, list) and isinstance(after, list) and _are_named(before) and _are_named(after):
-        return _differences(path, {each["name"]: each for each in before}, {each["name"]: each for each in after})
+    if isinstance(before, list) and isinstance(after, list):
+        old, new = _by_name(before), _by_name(after)
+        if old is not None and new is not None:
+            kept_old, kept_new = [name for name in old if name in new], [name for name in new if name in old]
+            moved = [Difference(path, kept_old, kept_new)] if kept_old != kept_new else []
+            return moved + _differences(path, old, new)
     return [Difference(path, before, after)]
 
 
-def _are_named(values: list[Any]) -> bool:
-    names = [value.get("name") for value in values if isinstance(value, dict)]
-    return len(names) == len(values) == len(set(names)) and None not in names
+def _by_name(values: list[Any]) -> dict[str, Any] | None:
+    """Return a list's values by what each is called: intents by name, facts by question; None where one has no name."""
+    names: list[Any] = [value.get("name") or value.get("question") for value in values if isinstance(value, dict)]
+    if len(names) < len(values) or not all(isinstance(name, str) and name for name in names):
+        return None
+    if len(set(names)) < len(names):
+        return None
+    return dict(zip(names, values, strict=True))
 
 
 def _free_slug(name: str) -> str:

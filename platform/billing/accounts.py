@@ -18,7 +18,12 @@ RESERVED_SLUGS = frozenset({"admin", "api", "demo-house", "fleet", "internal", "
 
 
 def open_account(
-    *, name: str, owner: User | None, time_zone: str = "UTC", plan: str = "trial", slug: str | None = None,
+    *,
+    name: str,
+    owner: User | None,
+    time_zone: str = "UTC",
+    plan: str = "trial",
+    slug: str | None = None,
     is_house: bool = False,
 ) -> Tenant:
     """Create a tenant on a plan. `slug`: taken from the name, made unique, where it is not given."""

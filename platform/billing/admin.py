@@ -17,8 +17,13 @@ from tenants.scope import enter_tenant
 @admin.register(Plan)
 class PlanAdmin(ModelAdmin):
     list_display = [
-        "name", "monthly_price_cents", "max_agents", "max_concurrent_calls", "included_minutes",
-        "overage_cents_per_minute", "is_public",
+        "name",
+        "monthly_price_cents",
+        "max_agents",
+        "max_concurrent_calls",
+        "included_minutes",
+        "overage_cents_per_minute",
+        "is_public",
     ]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -42,7 +47,9 @@ class SubscriptionAdmin(ModelAdmin):
         super().save_model(request, obj, form, change)
         with enter_tenant(obj.tenant_id):
             audit.record(
-                action="subscription.changed", target=obj.plan, actor=request.user,
+                action="subscription.changed",
+                target=obj.plan,
+                actor=request.user,
                 details={"fields": form.changed_data, "status": obj.status},
             )
 

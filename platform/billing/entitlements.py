@@ -44,9 +44,9 @@ def entitlements_of(tenant_id: uuid.UUID | None = None) -> Entitlements:
     subscription = Subscription.objects.select_related("plan").get()
     plan = subscription.plan
     used_seconds = (
-        Usage.objects.filter(
-            kind=Usage.Kind.CALL_SECONDS, occurred_at__gte=subscription.period_started_at
-        ).aggregate(total=models.Sum("quantity"))["total"]
+        Usage.objects.filter(kind=Usage.Kind.CALL_SECONDS, occurred_at__gte=subscription.period_started_at).aggregate(
+            total=models.Sum("quantity")
+        )["total"]
         or 0
     )
     return Entitlements(

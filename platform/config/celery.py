@@ -8,7 +8,7 @@ from typing import Any
 
 import django
 from celery import Celery
-from celery.signals import beat_init, import_modules, setup_logging, worker_init
+from celery.signals import beat_init, import_modules, setup_logging, worker_init, worker_ready
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -33,6 +33,13 @@ def take_schedules(**kwargs: Any) -> None:
         if importlib.util.find_spec(f"{config.name}.tasks"):
             tasks = importlib.import_module(f"{config.name}.tasks")
             app.conf.beat_schedule.update(getattr(tasks, "BEAT_SCHEDULE", {}))
+
+
+@worker_ready.connect
+def catch_up(**kwargs: Any) -> None:
+    """Drive at once what beat will drive later: whatever went on without us is not to wait for its turn."""
+    for entry in app.conf.beat_schedule.values():
+        app.send_task(entry["task"], **entry.get("options", {}))
 
 
 @worker_init.connect

@@ -1,4 +1,4 @@
-"""System checks of the settings: what a server of ours does not start with. `manage.py check --deploy` runs them too."""
+"""System checks of the settings: what a server of ours does not start with, and `manage.py check --deploy` tells."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def secrets_are_set(app_configs: Any, **kwargs: Any) -> Iterator[checks.CheckMes
     if settings.SECRET_KEY.startswith("insecure-") or len(settings.SECRET_KEY) < SHORTEST_KEY:
         yield checks.Error(
             f"WARMLINE_SECRET_KEY must be set, to at least {SHORTEST_KEY} random characters.",
-            hint=RANDOM_HINT, id="config.E001",
+            hint=RANDOM_HINT,
+            id="config.E001",
         )
     try:
         master_key(settings.CONTENT_KEY)
@@ -39,32 +40,41 @@ def production_is_secure(app_configs: Any, **kwargs: Any) -> Iterator[checks.Che
     if not settings.PRODUCTION:
         return
     if settings.DEBUG:
-        yield checks.Error("DEBUG is on: errors would show settings to visitors.", hint="Unset DEBUG.", id="config.E003")
+        yield checks.Error(
+            "DEBUG is on: errors would show settings to visitors.", hint="Unset DEBUG.", id="config.E003"
+        )
     for name, wanted in (("PUBLIC_URL", "https"), ("GATEWAY_URL", "wss")):
         if urlsplit(getattr(settings, name)).scheme != wanted:
             yield checks.Error(
                 f"{name} must begin with {wanted}://: browsers give the microphone to secure pages alone.",
-                hint="Put a reverse proxy with a certificate in front, and set BEHIND_PROXY=true.", id="config.E004",
+                hint="Put a reverse proxy with a certificate in front, and set BEHIND_PROXY=true.",
+                id="config.E004",
             )
     if not settings.ALLOWED_HOSTS or any("*" in host for host in settings.ALLOWED_HOSTS):
         yield checks.Error(
-            "ALLOWED_HOSTS must name this installation's hosts.", hint="Its default is PUBLIC_URL's host.", id="config.E005"
+            "ALLOWED_HOSTS must name this installation's hosts.",
+            hint="Its default is PUBLIC_URL's host.",
+            id="config.E005",
         )
     if len(settings.METRICS_TOKEN) < SHORTEST_TOKEN:
         yield checks.Error(
             f"METRICS_TOKEN must be set, to at least {SHORTEST_TOKEN} characters: /metrics tells of every tenant.",
-            hint=RANDOM_HINT, id="config.E006",
+            hint=RANDOM_HINT,
+            id="config.E006",
         )
     if settings.LOCAL_SUPERVISOR_TOKEN and len(settings.LOCAL_SUPERVISOR_TOKEN) < SHORTEST_TOKEN:
         yield checks.Error(
-            f"LOCAL_SUPERVISOR_TOKEN must have at least {SHORTEST_TOKEN} characters.", hint=RANDOM_HINT, id="config.E007"
+            f"LOCAL_SUPERVISOR_TOKEN must have at least {SHORTEST_TOKEN} characters.",
+            hint=RANDOM_HINT,
+            id="config.E007",
         )
     users = {alias: connections[alias].settings_dict["USER"] for alias in ("default", "operator", "owner")}
     if len(set(users.values())) < len(users):
         yield checks.Error(
             "DATABASE_URL, DATABASE_OPERATOR_URL and DATABASE_OWNER_URL must use three different roles: "
             "one role for two of them would see what it must not.",
-            hint="docs/operations.md says how the roles are made.", id="config.E008",
+            hint="docs/operations.md says how the roles are made.",
+            id="config.E008",
         )
 
 
@@ -72,7 +82,8 @@ def production_can_send_mail(app_configs: Any, **kwargs: Any) -> Iterator[checks
     if settings.PRODUCTION and not settings.EMAIL_HOST:
         yield checks.Warning(
             "EMAIL_HOST is not set: invitations and password resets go to files that nobody reads.",
-            hint="Set EMAIL_HOST, EMAIL_HOST_USER and EMAIL_HOST_PASSWORD.", id="config.W001",
+            hint="Set EMAIL_HOST, EMAIL_HOST_USER and EMAIL_HOST_PASSWORD.",
+            id="config.W001",
         )
 
 
@@ -106,7 +117,8 @@ def role_problems(alias: str) -> Iterator[checks.CheckMessage]:
     if wrong:
         yield checks.Error(
             f"The role {name} of the connection {alias!r} {' and '.join(wrong)}: tenants would not be kept apart.",
-            hint="Make a role that owns nothing: docs/operations.md says how.", id="config.E009",
+            hint="Make a role that owns nothing: docs/operations.md says how.",
+            id="config.E009",
         )
 
 
@@ -127,9 +139,8 @@ def refuse_insecure_start() -> None:
             finally:
                 connections[alias].close()
     if found:
-        raise ImproperlyConfigured(
-            "Warmline does not start like this:\n" + "\n".join(f"- {each.msg} {each.hint} ({each.id})" for each in found)
-        )
+        listed = "\n".join(f"- {each.msg} {each.hint} ({each.id})" for each in found)
+        raise ImproperlyConfigured(f"Warmline does not start like this:\n{listed}")
 
 
 def register() -> None:

@@ -40,7 +40,12 @@ ROLES = ("owner", "app", "operator")
 # A test's data may go with the machine; a demo's may not.
 _DURABLE = {"fsync": "on"}
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_wal_size": "2GB"}
-_POSTGRES_SETTINGS = {"max_connections": "200", "shared_buffers": "128MB", "log_min_messages": "warning", "timezone": "UTC"}
+_POSTGRES_SETTINGS = {
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "log_min_messages": "warning",
+    "timezone": "UTC",
+}
 
 
 class ServiceFailed(Exception):
@@ -106,8 +111,11 @@ def start_postgres(folder: Path, *, durable: bool) -> Postgres:
     _stop_left_over(data)
     port = free_port()
     settings = {
-        **_POSTGRES_SETTINGS, **(_DURABLE if durable else _FAST),
-        "listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": "",
+        **_POSTGRES_SETTINGS,
+        **(_DURABLE if durable else _FAST),
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+        "unix_socket_directories": "",
     }
     arguments = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
     process = _start([str(binaries / "postgres"), "-D", str(data), *arguments], log_path, FAST_SHUTDOWN, user=user)
@@ -135,7 +143,8 @@ def start_valkey(folder: Path) -> Valkey:
     configuration = folder / "valkey.conf"
     configuration.touch(mode=0o600)
     configuration.write_text(
-        f'bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave ""\nappendonly no\ndir "{folder}"\nloglevel warning\n'
+        f"bind 127.0.0.1\nport {port}\nrequirepass {password}\n"
+        f'save ""\nappendonly no\ndir "{folder}"\nloglevel warning\n'
     )
     process = _start([str(get_binary_path()), str(configuration)], log_path, signal.SIGTERM)
     server = Valkey(process, f"redis://:{quote(password)}@127.0.0.1:{port}/0")
@@ -172,10 +181,9 @@ def _server_user(folder: Path, binaries: Path) -> str | None:
         return None
     name = "warmline-postgres"
     try:
-        entry = pwd.getpwnam(name)
+        pwd.getpwnam(name)
     except KeyError:
         subprocess.run(["useradd", "--system", "--no-create-home", name], check=True, capture_output=True, timeout=30)
-        entry = pwd.getpwnam(name)
     # It must be able to walk down to its binaries and its data.
     for path in (*binaries.parents, *folder.parents, folder):
         if not (mode := path.stat().st_mode) & stat.S_IXOTH:
@@ -208,10 +216,21 @@ def _make_cluster(binaries: Path, data: Path, password: str, user: str | None) -
     try:
         subprocess.run(
             [
-                str(binaries / "initdb"), "-D", str(making), "--username=postgres", "--auth=scram-sha-256",
-                f"--pwfile={password_path}", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync",
+                str(binaries / "initdb"),
+                "-D",
+                str(making),
+                "--username=postgres",
+                "--auth=scram-sha-256",
+                f"--pwfile={password_path}",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
             ],
-            check=True, capture_output=True, user=user, cwd="/", timeout=START_TIMEOUT_SECONDS * 2,
+            check=True,
+            capture_output=True,
+            user=user,
+            cwd="/",
+            timeout=START_TIMEOUT_SECONDS * 2,
         )
     except subprocess.CalledProcessError as problem:
         raise ServiceFailed(f"PostgreSQL's data folder could not be made: {problem.stderr.decode()}") from problem
@@ -243,7 +262,13 @@ def _start(
     with log_path.open("ab") as log:
         # A session of its own: Ctrl-C reaches the servers last, when their clients are gone.
         return subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=user, start_new_session=True, cwd="/",
+            command,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            user=user,
+            start_new_session=True,
+            cwd="/",
             preexec_fn=functools.partial(end_with_parent, stop_signal),
         )
 
@@ -273,8 +298,10 @@ def _prepare_database(server: Postgres) -> None:
         for role in ROLES:
             if not _exists(connection, "SELECT FROM pg_roles WHERE rolname = %s", f"warmline_{role}"):
                 _run(
-                    connection, "CREATE ROLE {} LOGIN PASSWORD {}",
-                    sql.Identifier(f"warmline_{role}"), server.passwords[role],
+                    connection,
+                    "CREATE ROLE {} LOGIN PASSWORD {}",
+                    sql.Identifier(f"warmline_{role}"),
+                    server.passwords[role],
                 )
         if not _exists(connection, "SELECT FROM pg_database WHERE datname = %s", DATABASE):
             create_database(server, DATABASE)

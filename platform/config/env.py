@@ -7,6 +7,7 @@ Every name that is read is kept in `READ`, so that a test can hold `.env.example
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -17,6 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 STATE_DIR = Path(os.environ.get("WARMLINE_STATE_DIR") or ROOT / ".warmline").resolve()
 RUNNING_FILE = "running.json"
 """In the state folder while a demo runs: its environment, for commands beside it."""
+
+LOCK_FILE = "lock"
+"""In the state folder, held by the demo that runs on it."""
+
+ADOPTED: set[str] = set()
+"""Names whose values came from a running demo."""
 
 READ: set[str] = set()
 T = TypeVar("T")
@@ -30,8 +37,29 @@ def adopt_running_demo() -> None:
         running = json.loads((STATE_DIR / RUNNING_FILE).read_text())
     except (OSError, ValueError):
         return
+    if not _is_locked(STATE_DIR / LOCK_FILE):
+        # It was killed: nothing answers there any more.
+        return
     for name, value in running.items():
-        os.environ.setdefault(name, value)
+        if name not in os.environ:
+            os.environ[name] = value
+            ADOPTED.add(name)
+
+
+def forget_running_demo() -> None:
+    """Give back what was taken over: another demo is not to run on the first one's servers."""
+    for name in ADOPTED:
+        os.environ.pop(name, None)
+    ADOPTED.clear()
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return path.exists()
+    return False
 
 
 class ConfigurationError(Exception):

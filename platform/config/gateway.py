@@ -29,12 +29,14 @@ from django.conf import settings  # noqa: E402
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest  # noqa: E402
 from psycopg_pool import AsyncConnectionPool  # noqa: E402
 
+from config.checks import refuse_insecure_start  # noqa: E402
 from config.tracing import start_tracing  # noqa: E402
 from gpu_workers.protocol import MAX_MESSAGE_BYTES  # noqa: E402
 from provisioning.backends import BACKENDS, OpenBackends  # noqa: E402
 from voice.gateway import Gateway  # noqa: E402
 from voice.options import Options  # noqa: E402
 
+refuse_insecure_start()
 log = structlog.get_logger(__name__)
 
 HEALTH_TIMEOUT_SECONDS = 2.0
@@ -69,7 +71,8 @@ class GatewayApplication:
                 return
             await send({"type": "lifespan.startup.complete"})
             await receive()
-            await self.gateway.drain()
+            if not self.gateway.is_draining:  # a signal has not done it already
+                await self.gateway.drain()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _answer(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -114,8 +117,13 @@ async def running_gateway() -> AsyncIterator[Gateway]:
     options = Options.from_environment()
     stop_tracing = start_tracing("warmline-gateway")
     pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-        options.database_url, min_size=2, max_size=10, timeout=POOL_TIMEOUT_SECONDS, open=False,
-        kwargs={"autocommit": True, "application_name": "warmline gateway"}, name="gateway",
+        options.database_url,
+        min_size=2,
+        max_size=10,
+        timeout=POOL_TIMEOUT_SECONDS,
+        open=False,
+        kwargs={"autocommit": True, "application_name": "warmline gateway"},
+        name="gateway",
     )
     # Open without waiting: a gateway that starts before its database says so in /healthz and recovers by itself.
     await pool.open(wait=False)

@@ -20,7 +20,9 @@ JSON_PROCESSORS: list[Any] = [
 CONSOLE_PROCESSORS: list[Any] = [
     structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
     # Plain tracebacks: richer ones would print local variables, and with them what was said.
-    structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, pad_level=False, exception_formatter=structlog.dev.plain_traceback),
+    structlog.dev.ConsoleRenderer(
+        colors=False, pad_event_to=0, pad_level=False, exception_formatter=structlog.dev.plain_traceback
+    ),
 ]
 # Each says at INFO that it runs, or that a task that runs every few seconds has run.
 CHATTY = ("uvicorn", "uvicorn.access", "uvicorn.error", "celery", "kombu", "httpx", "psycopg.pool", "opentelemetry")
@@ -31,7 +33,8 @@ def configure(settings: dict[str, Any]) -> None:
     logging.config.dictConfig(settings)
     structlog.configure(
         processors=[
-            structlog.stdlib.filter_by_level, *SHARED_PROCESSORS,
+            structlog.stdlib.filter_by_level,
+            *SHARED_PROCESSORS,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),

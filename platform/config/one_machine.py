@@ -45,9 +45,10 @@ def own(state_dir: Path) -> Iterator[None]:
     Raises:
         CannotStart: another process holds it.
     """
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in ("static", "mail", "logs"):
-        (state_dir / folder).mkdir(parents=True, exist_ok=True)
-    with (state_dir / "lock").open("w") as lock:
+        (state_dir / folder).mkdir(mode=0o700, exist_ok=True)
+    with (state_dir / env.LOCK_FILE).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -101,7 +102,7 @@ def running_servers(state_dir: Path) -> Iterator[dict[str, str]]:
         elif not (_is_set("DATABASE_OWNER_URL") and _is_set("DATABASE_OPERATOR_URL")):
             raise CannotStart(
                 "With DATABASE_URL set, DATABASE_OWNER_URL and DATABASE_OPERATOR_URL are needed too: "
-                "docs/operations.md says how the three roles are made. Without any of them an embedded PostgreSQL is used."
+                "docs/operations.md says how the three roles are made. Without any, an embedded PostgreSQL is used."
             )
         if not _is_set("REDIS_URL"):
             valkey = embedded.start_valkey(state_dir / "valkey")
@@ -139,7 +140,7 @@ def environment(state_dir: Path, ports: Ports, addresses: dict[str, str], kept: 
 
 @contextlib.contextmanager
 def announced(state_dir: Path, ports: Ports, addresses: dict[str, str], kept: dict[str, str]) -> Iterator[None]:
-    """Tell commands beside this one where everything is, for the length of the block (config.env.adopt_running_demo)."""
+    """Tell commands beside this one where everything is, for the length of the block. See also config.env."""
     path = state_dir / env.RUNNING_FILE
     given = environment(state_dir, ports, addresses, kept)
     path.unlink(missing_ok=True)
@@ -151,33 +152,58 @@ def announced(state_dir: Path, ports: Ports, addresses: dict[str, str], kept: di
         path.unlink(missing_ok=True)
 
 
-def management_command(name: str, *arguments: str) -> Program:
-    return Program(name, [sys.executable, str(ROOT / "manage.py"), *arguments], stop_seconds=5)
+# Programs stop in three steps: what takes work, what does it, and last what holds the workers.
+TAKING, DOING, HOLDING = range(3)
+PYTHON = (sys.executable, "-m")
+CELERY = (*PYTHON, "celery", "--quiet", "--app", "config")
 
 
-def programs(ports: Ports) -> list[Program]:
-    """Return the long-running programs. Those that take work stop first, the workers' supervisor last."""
-    python = [sys.executable, "-m"]
-    celery = [*python, "celery", "--quiet", "--app", "config"]
+def preparation(*, seed: bool) -> Program:
+    """Return what brings the database up to date, and ends."""
+    arguments = ["seed_demo", "--migrate"] if seed else ["migrate", "--verbosity", "0"]
+    return Program("database", [sys.executable, str(ROOT / "manage.py"), *arguments], stop_seconds=5)
+
+
+def servers(ports: Ports) -> list[Program]:
+    """Return what answers requests. None looks into the database before it is asked something."""
     return [
-        Program("supervisor", [*python, "provisioning.backends.local.supervisor"], stop_order=2, stop_seconds=15),
-        Program("gateway", [*python, "config.gateway", "--host", HOST, "--port", str(ports.gateway)], stop_seconds=8),
+        Program("supervisor", [*PYTHON, "provisioning.backends.local.supervisor"], stop_order=HOLDING, stop_seconds=15),
+        Program("gateway", [*PYTHON, "config.gateway", "--host", HOST, "--port", str(ports.gateway)], stop_seconds=8),
         Program(
             "web",
             [
-                *python, "uvicorn", "config.asgi:application", "--host", HOST, "--port", str(ports.web),
-                "--no-access-log", "--log-level", "warning", "--no-server-header", "--lifespan", "off",
-                "--timeout-graceful-shutdown", "2",
+                *PYTHON,
+                "uvicorn",
+                "config.asgi:application",
+                "--host",
+                HOST,
+                "--port",
+                str(ports.web),
+                "--no-access-log",
+                "--log-level",
+                "warning",
+                "--no-server-header",
+                "--lifespan",
+                "off",
+                "--timeout-graceful-shutdown",
+                "2",
             ],
             stop_seconds=8,
         ),
+    ]
+
+
+def background() -> list[Program]:
+    """Return what works by itself, on a database that is up to date."""
+    return [
         Program(
             "tasks",
-            [*celery, "worker", "--concurrency", "2", "--without-mingle", "--without-gossip", "--without-heartbeat"],
-            stop_order=1, stop_seconds=8,
+            [*CELERY, "worker", "--concurrency", "2", "--without-mingle", "--without-gossip", "--without-heartbeat"],
+            stop_order=DOING,
+            stop_seconds=8,
         ),
         # All its schedules are short intervals: what it would keep in a file is of no use to the next start.
-        Program("beat", [*celery, "beat", "--scheduler", "celery.beat:Scheduler"], stop_seconds=5),
+        Program("beat", [*CELERY, "beat", "--scheduler", "celery.beat:Scheduler"], stop_seconds=5),
     ]
 
 

@@ -80,7 +80,8 @@ class Programs:
             ProgramEnded
         """
         waits = {
-            asyncio.create_task(process.wait(), name=program.name): program for program, process in self._running.items()
+            asyncio.create_task(process.wait(), name=program.name): program
+            for program, process in self._running.items()
         }
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""Settings, all from environment variables (`.env.example` lists them); the defaults let a clone run with no services."""
+"""Settings, all from environment variables (`.env.example` lists them); the defaults let commands run in a clone."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ DEBUG = env.boolean("DEBUG", default=False)
 PUBLIC_URL = env.text("PUBLIC_URL", "http://localhost:8000").rstrip("/")
 GATEWAY_URL = env.text("GATEWAY_URL", "ws://localhost:8001").rstrip("/")
 INTERNAL_URL = env.text("INTERNAL_URL", PUBLIC_URL).rstrip("/")
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", f"{urlsplit(PUBLIC_URL).hostname},localhost,127.0.0.1")
+ALLOWED_HOSTS = sorted(set(env.words("ALLOWED_HOSTS", f"{urlsplit(PUBLIC_URL).hostname},localhost,127.0.0.1")))
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 
-# The fallbacks serve commands that need no secret (makemigrations, check); a server refuses to start with them (config.checks).
+# The fallbacks serve commands that need no secret (makemigrations, check); servers refuse them (config.checks).
 SECRET_KEY = env.secret("WARMLINE_SECRET_KEY") or "insecure-no-secret-key-was-set"
 CONTENT_KEY = env.secret("WARMLINE_CONTENT_KEY") or ""
 
@@ -86,8 +86,8 @@ TEMPLATES = [
 ]
 
 # --- data ----------------------------------------------------------------------------------------------------------
-# Three roles, one database: the application owns nothing, migrations run as the owner, and what crosses tenants by right
-# uses the operator's role on an alias of its own (tenants.scope).
+# Three roles, one database: the application owns nothing, migrations run as the owner, and what crosses tenants by
+# right uses the operator's role on an alias of its own (tenants.scope).
 _NO_DATABASE = "postgresql://warmline_app@127.0.0.1:5432/warmline"
 DATABASE_URL = env.secret("DATABASE_URL") or _NO_DATABASE
 DATABASE_OWNER_URL = env.secret("DATABASE_OWNER_URL") or DATABASE_URL
@@ -95,7 +95,9 @@ DATABASE_OPERATOR_URL = env.secret("DATABASE_OPERATOR_URL") or DATABASE_URL
 DATABASES = {
     "default": {**env.database("DATABASE_URL", DATABASE_URL), "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True},
     "operator": {
-        **env.database("DATABASE_OPERATOR_URL", DATABASE_OPERATOR_URL), "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True,
+        **env.database("DATABASE_OPERATOR_URL", DATABASE_OPERATOR_URL),
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
     },
     "owner": env.database("DATABASE_OWNER_URL", DATABASE_OWNER_URL),
 }
@@ -205,11 +207,11 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": ["'none'"],
         "form-action": ["'self'"],
     },
-    # Alpine, which the operator's admin is built on, evaluates expressions: it has a policy of its own in the middleware.
+    # Alpine, which the operator's admin is built on, evaluates expressions: its policy is in tenants.middleware.
     "EXCLUDE_URL_PREFIXES": ("/admin/",),
 }
 _https = PUBLIC_URL.startswith("https://")
-SECURE_SSL_REDIRECT = _https and env.boolean("SECURE_SSL_REDIRECT", default=True)
+SECURE_SSL_REDIRECT = env.boolean("SECURE_SSL_REDIRECT", default=True) and _https
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.boolean("BEHIND_PROXY", default=False) else None
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _https

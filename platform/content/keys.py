@@ -42,9 +42,7 @@ def tenant_key(tenant_id: uuid.UUID | None = None) -> bytes:
         TenantKeyDeleted: the tenant's content was deleted.
     """
     tenant_id = tenant_id or entered_tenant_id()
-    stored, _ = TenantKey.objects.get_or_create(
-        tenant_id=tenant_id, defaults={"wrapped": _new_wrapped(tenant_id)}
-    )
+    stored, _ = TenantKey.objects.get_or_create(tenant_id=tenant_id, defaults={"wrapped": _new_wrapped(tenant_id)})
     return _opened(tenant_id, stored.wrapped)
 
 

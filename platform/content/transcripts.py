@@ -39,8 +39,15 @@ async def append_lines(
     key = await tenant_key_async(connection, tenant_id)
     rows = [
         (
-            uuid.uuid4(), tenant_id, call_id, line.position, line.turn_index, line.role,
-            crypto.encrypt(key, line.text.encode()), line.interrupted, line.at_ms,
+            uuid.uuid4(),
+            tenant_id,
+            call_id,
+            line.position,
+            line.turn_index,
+            line.role,
+            crypto.encrypt(key, line.text.encode()),
+            line.interrupted,
+            line.at_ms,
         )
         for line in lines
     ]

@@ -11,8 +11,17 @@ from tenants.admin import ReadOnlyAdmin
 @admin.register(Pool)
 class PoolAdmin(ReadOnlyAdmin):
     list_display = [
-        "tenant", "worker", "region", "backend", "is_enabled", "is_shared", "min_containers", "buffer_containers",
-        "max_containers", "sessions_per_container", "snapshots",
+        "tenant",
+        "worker",
+        "region",
+        "backend",
+        "is_enabled",
+        "is_shared",
+        "min_containers",
+        "buffer_containers",
+        "max_containers",
+        "sessions_per_container",
+        "snapshots",
     ]
     list_filter = ["worker", "region", "backend", "is_enabled", "is_shared"]
     search_fields = ["tenant__name"]
@@ -30,7 +39,16 @@ class DeploymentAdmin(ReadOnlyAdmin):
 @admin.register(Container)
 class ContainerAdmin(ReadOnlyAdmin):
     list_display = [
-        "name", "tenant", "state", "boot", "boot_ms", "sessions", "started_at", "ready_at", "stopped_at", "why",
+        "name",
+        "tenant",
+        "state",
+        "boot",
+        "boot_ms",
+        "sessions",
+        "started_at",
+        "ready_at",
+        "stopped_at",
+        "why",
         "exit_code",
     ]
     list_filter = ["state", "boot", "why"]

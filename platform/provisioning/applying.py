@@ -155,9 +155,7 @@ def _tend(tenant_id: uuid.UUID, pool_id: uuid.UUID) -> None:
     with enter_tenant(tenant_id):
         pool = Pool.objects.get(pk=pool_id)
         _retire_replaced(pool)
-        standing = list(
-            pool.deployments.standing().select_related("pool")
-        )
+        standing = list(pool.deployments.standing().select_related("pool"))
     for deployment in standing:
         try:
             _tend_deployment(deployment)

@@ -30,7 +30,9 @@ def create_pool(*, actor: User | None, **fields: Any) -> Pool:
     _check(pool)
     pool.save(force_insert=True)
     audit.record(
-        action="pool.created", target=pool, actor=actor,
+        action="pool.created",
+        target=pool,
+        actor=actor,
         details={name: getattr(pool, name) for name in ("backend", *CHANGEABLE)},
     )
     _apply(pool)

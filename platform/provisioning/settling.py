@@ -123,7 +123,10 @@ def _shares(
         }
         entries += [
             CostEntry(
-                tenant_id=session.tenant_id, call_id=session.call_id, session_id=session.session_id, part=part,
+                tenant_id=session.tenant_id,
+                call_id=session.call_id,
+                session_id=session.session_id,
+                part=part,
                 nano_dollars=amount,
             )
             for part, amount in amounts.items()
@@ -134,7 +137,8 @@ def _shares(
 
 def _unserved(container: Container, settlement: Settlement[Any]) -> list[CostEntry]:
     amounts = {
-        CostEntry.Part.COLD_START: settlement.unserved_cold_start, CostEntry.Part.IDLE_WARM: settlement.unserved_idle
+        CostEntry.Part.COLD_START: settlement.unserved_cold_start,
+        CostEntry.Part.IDLE_WARM: settlement.unserved_idle,
     }
     return [
         CostEntry(tenant_id=container.tenant_id, part=part, nano_dollars=amount)

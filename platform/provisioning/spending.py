@@ -47,10 +47,19 @@ async def record_session_cost(
     await connection.execute(
         RECORD_COST,
         {
-            "id": uuid.uuid4(), "tenant_id": tenant_id, "pool_id": pool_id, "deployment_id": deployment_id,
-            "container": container, "call_id": call_id, "session_id": session_id, "part": "active",
-            "milliseconds": held_milliseconds, "rate_nano_dollars_per_second": rate_nano_dollars_per_second,
-            "nano_dollars": nano_dollars, "source": "estimate", "occurred_at": ended_at,
+            "id": uuid.uuid4(),
+            "tenant_id": tenant_id,
+            "pool_id": pool_id,
+            "deployment_id": deployment_id,
+            "container": container,
+            "call_id": call_id,
+            "session_id": session_id,
+            "part": "active",
+            "milliseconds": held_milliseconds,
+            "rate_nano_dollars_per_second": rate_nano_dollars_per_second,
+            "nano_dollars": nano_dollars,
+            "source": "estimate",
+            "occurred_at": ended_at,
             "idempotency_key": session_cost_key(session_id),
         },
     )

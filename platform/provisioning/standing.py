@@ -82,7 +82,7 @@ def _state(pool: Pool, deployment: Deployment | None) -> str:
 
 
 def _newest_deployments(pools: list[Pool]) -> dict[uuid.UUID, Deployment]:
-    newest = Deployment.objects.filter(pool__in=pools).order_by("pool", "-created_at").distinct("pool")
+    newest = Deployment.objects.filter(pool__in=pools).order_by("pool_id", "-created_at").distinct("pool_id")
     return {deployment.pool_id: deployment for deployment in newest}
 
 

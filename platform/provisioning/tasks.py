@@ -17,10 +17,14 @@ SETTLE_SECONDS = 60.0
 BEAT_SCHEDULE = {
     # A run that could not start in time is of no use any more: the next one does its work.
     "reconcile pools": {
-        "task": "provisioning.reconcile", "schedule": RECONCILE_SECONDS, "options": {"expires": 4 * RECONCILE_SECONDS},
+        "task": "provisioning.reconcile",
+        "schedule": RECONCILE_SECONDS,
+        "options": {"expires": 4 * RECONCILE_SECONDS},
     },
     "settle containers": {
-        "task": "provisioning.settle_containers", "schedule": SETTLE_SECONDS, "options": {"expires": SETTLE_SECONDS},
+        "task": "provisioning.settle_containers",
+        "schedule": SETTLE_SECONDS,
+        "options": {"expires": SETTLE_SECONDS},
     },
 }
 

@@ -9,9 +9,24 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tenants.models import Role
+from django.http import HttpRequest
+
+from tenants.models import Membership, Role, Tenant, User
 
 View = TypeVar("View", bound=Callable[..., Any])
+
+
+class SignedInRequest(HttpRequest):
+    """What a view gets whose access is `signed_in` or `operator`."""
+
+    user: User  # type: ignore[assignment]
+
+
+class TenantRequest(SignedInRequest):
+    """What a view gets whose access is `tenant_access`: the tenant is entered."""
+
+    tenant: Tenant
+    membership: Membership
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,9 @@ from tenants.ownership import entered_tenant_id
 PLATFORM = "Warmline"
 
 
-def record(*, action: str, target: object = "", actor: User | None = None, details: dict[str, Any] | None = None) -> None:
+def record(
+    *, action: str, target: object = "", actor: User | None = None, details: dict[str, Any] | None = None
+) -> None:
     """Add an entry in the entered tenant. `actor` None: the platform did it by itself.
 
     Never put a secret or anything said in a call into `details`.

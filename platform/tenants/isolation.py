@@ -83,11 +83,11 @@ def _statements(roles: dict[str, str], tables: set[str]) -> list[sql.Composable]
         for field in model._meta.local_fields:
             if isinstance(field, TenantForeignKey) and field.remote_field.model._meta.db_table in tables:
                 statements.append(_composite_reference(model, field))
-    for model in apps.get_models():
-        if getattr(model, "operator_writes", False) and model._meta.db_table in tables:
+    for kept in apps.get_models():
+        if getattr(kept, "operator_writes", False) and kept._meta.db_table in tables:
             statements.append(
                 sql.SQL("REVOKE INSERT, UPDATE, DELETE ON {} FROM {}").format(
-                    sql.Identifier(model._meta.db_table), sql.Identifier(roles["default"])
+                    sql.Identifier(kept._meta.db_table), sql.Identifier(roles["default"])
                 )
             )
     for lookup in _lookups.values():
@@ -120,7 +120,7 @@ def _policies(table: str, column: str, roles: dict[str, str]) -> list[sql.Compos
         del policies[1]
     if roles["owner"] == roles["default"]:
         policies = [policy for policy in policies if policy[0] != "definer_rows"]
-    statements = [
+    statements: list[sql.Composable] = [
         sql.SQL("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY").format(**names),
         sql.SQL("ALTER TABLE {table} FORCE ROW LEVEL SECURITY").format(**names),
     ]
@@ -143,7 +143,9 @@ def _composite_reference(model: type[TenantOwned], field: models.ForeignKey) -> 
             REFERENCES {target} (tenant_id, id) DEFERRABLE INITIALLY DEFERRED;
         EXCEPTION WHEN duplicate_object THEN NULL; END $$"""
     ).format(
-        table=sql.Identifier(model._meta.db_table), name=sql.Identifier(name), column=sql.Identifier(field.column),
+        table=sql.Identifier(model._meta.db_table),
+        name=sql.Identifier(name),
+        column=sql.Identifier(field.column),
         target=sql.Identifier(field.remote_field.model._meta.db_table),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
+from typing import Any
 
 from django.db import connections
 
@@ -102,7 +103,7 @@ def slug_is_taken(slug: str) -> bool:
     return _rows("SELECT warmline_slug_taken(%s)", slug)[0][0]
 
 
-def _rows(statement: str, *params: object) -> list[tuple]:
+def _rows(statement: str, *params: Any) -> list[tuple[Any, ...]]:
     with connections[current_alias()].cursor() as cursor:
         cursor.execute(statement, params)
         return cursor.fetchall()

@@ -238,5 +238,12 @@ class AuditEntry(TenantOwned):
 
 
 __all__ = [
-    "ApiKey", "AuditEntry", "Invitation", "Membership", "Role", "Tenant", "User", "hash_secret",
+    "ApiKey",
+    "AuditEntry",
+    "Invitation",
+    "Membership",
+    "Role",
+    "Tenant",
+    "User",
+    "hash_secret",
 ]

@@ -78,7 +78,10 @@ def change_role(*, membership: Membership, role: Role, actor: User) -> None:
     before, membership.role = membership.role, role
     membership.save(update_fields=["role"])
     audit.record(
-        action="member.role_changed", target=membership.user.email, actor=actor, details={"from": before, "to": str(role)}
+        action="member.role_changed",
+        target=membership.user.email,
+        actor=actor,
+        details={"from": before, "to": str(role)},
     )
 
 

@@ -13,7 +13,9 @@ def suspend_tenant(*, tenant: Tenant, actor: User, reason: str = "") -> None:
         return
     with enter_tenant(tenant.pk):
         tenant.suspend(reason.strip()[:200] or "Suspended by the operator.")
-        audit.record(action="tenant.suspended", target=tenant.name, actor=actor, details={"reason": tenant.status_reason})
+        audit.record(
+            action="tenant.suspended", target=tenant.name, actor=actor, details={"reason": tenant.status_reason}
+        )
 
 
 def restore_tenant(*, tenant: Tenant, actor: User) -> None:

@@ -14,7 +14,14 @@ class TurnInline(TabularInline):
     extra = 0
     can_delete = False
     fields = readonly_fields = [
-        "index", "at_ms", "turn_ms", "end_of_turn_ms", "stt_ms", "llm_ttft_ms", "tts_ttfb_ms", "other_ms",
+        "index",
+        "at_ms",
+        "turn_ms",
+        "end_of_turn_ms",
+        "stt_ms",
+        "llm_ttft_ms",
+        "tts_ttfb_ms",
+        "other_ms",
     ]
 
     def has_add_permission(self, request: object, obj: object = None) -> bool:
@@ -26,7 +33,15 @@ class SessionInline(TabularInline):
     extra = 0
     can_delete = False
     fields = readonly_fields = [
-        "role", "container", "granted_at", "ended_at", "reserve_ms", "connect_ms", "active_ms", "boot", "why_ended",
+        "role",
+        "container",
+        "granted_at",
+        "ended_at",
+        "reserve_ms",
+        "connect_ms",
+        "active_ms",
+        "boot",
+        "why_ended",
     ]
 
     def has_add_permission(self, request: object, obj: object = None) -> bool:
@@ -36,8 +51,18 @@ class SessionInline(TabularInline):
 @admin.register(Call)
 class CallAdmin(ReadOnlyAdmin):
     list_display = [
-        "id", "tenant", "agent", "status", "channel", "started_at", "duration_ms", "end_reason", "boot", "ready_ms",
-        "first_audio_ms", "cost_nano_dollars",
+        "id",
+        "tenant",
+        "agent",
+        "status",
+        "channel",
+        "started_at",
+        "duration_ms",
+        "end_reason",
+        "boot",
+        "ready_ms",
+        "first_audio_ms",
+        "cost_nano_dollars",
     ]
     list_filter = ["status", "channel", "end_reason", "boot", "region"]
     search_fields = ["id", "tenant__name"]

@@ -175,7 +175,9 @@ async def _open(
     await connection.execute(
         statements.TAKE_LINE,
         {
-            "id": uuid.uuid4(), "tenant_id": admitted.tenant_id, "call_id": admitted.call_id,
+            "id": uuid.uuid4(),
+            "tenant_id": admitted.tenant_id,
+            "call_id": admitted.call_id,
             "seconds": options.lease_seconds,
         },
     )

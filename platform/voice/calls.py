@@ -97,9 +97,7 @@ async def _write_checkpoint(
             await connection.execute(statements.SAVE_TURN, _turn_values(call, turn))
         for session in call.sessions:
             await connection.execute(statements.SAVE_SESSION, _session_values(call, session))
-        await connection.execute(
-            statements.RENEW_LINE, {"call_id": call.call_id, "seconds": options.lease_seconds}
-        )
+        await connection.execute(statements.RENEW_LINE, {"call_id": call.call_id, "seconds": options.lease_seconds})
         if await written.fetchone() is None:
             raise Fenced
     await append_lines(connection, tenant_id=call.tenant_id, call_id=call.call_id, lines=unsaved.lines)
@@ -142,8 +140,13 @@ async def _close_once(pool: AsyncConnectionPool[Any], call: OngoingCall, ending:
             async with connection.transaction():
                 await _write_checkpoint(connection, call, unsaved, options)
                 await end_call(
-                    connection, call_id=call.call_id, tenant_id=call.tenant_id, epoch=call.epoch,
-                    reason=ending.reason, close_code=ending.close_code, ended_at=call.ended_at,
+                    connection,
+                    call_id=call.call_id,
+                    tenant_id=call.tenant_id,
+                    epoch=call.epoch,
+                    reason=ending.reason,
+                    close_code=ending.close_code,
+                    ended_at=call.ended_at,
                 )
         except BaseException:
             call.give_back(unsaved)
@@ -174,7 +177,11 @@ async def end_call(
     found = await connection.cursor(row_factory=namedtuple_row).execute(
         statements.CLOSE_CALL,
         {
-            "id": call_id, "epoch": epoch, "end_reason": reason.value, "ended_at": ended_at, "quiet_since": quiet_since,
+            "id": call_id,
+            "epoch": epoch,
+            "end_reason": reason.value,
+            "ended_at": ended_at,
+            "quiet_since": quiet_since,
             "close_code": None if close_code is None else int(close_code),
         },
     )
@@ -189,8 +196,12 @@ async def end_call(
         await connection.execute(
             statements.RECORD_USAGE,
             {
-                "id": uuid.uuid4(), "tenant_id": tenant_id, "seconds": seconds, "call_id": call_id,
-                "occurred_at": closed.ended_at, "key": f"call:{call_id}",
+                "id": uuid.uuid4(),
+                "tenant_id": tenant_id,
+                "seconds": seconds,
+                "call_id": call_id,
+                "occurred_at": closed.ended_at,
+                "key": f"call:{call_id}",
             },
         )
     await connection.execute(statements.FREE_LINE, {"id": call_id})
@@ -240,8 +251,13 @@ def _checkpoint_values(call: OngoingCall) -> dict[str, Any]:
 
 def _turn_values(call: OngoingCall, turn: TurnTimes) -> dict[str, Any]:
     return {
-        "id": uuid.uuid4(), "tenant_id": call.tenant_id, "call_id": call.call_id, "index": turn.index,
-        "at_ms": turn.at_ms, "turn_ms": turn.turn_ms, "other_ms": turn.other_ms,
+        "id": uuid.uuid4(),
+        "tenant_id": call.tenant_id,
+        "call_id": call.call_id,
+        "index": turn.index,
+        "at_ms": turn.at_ms,
+        "turn_ms": turn.turn_ms,
+        "other_ms": turn.other_ms,
         **{f"{part}_ms": value for part, value in turn.parts_ms.items()},
     }
 

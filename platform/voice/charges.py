@@ -29,9 +29,17 @@ async def record_charges(
         cost = provisional_cost(held, others, session.rate_nano_dollars_per_second)
         total += cost
         await record_session_cost(
-            connection, tenant_id=tenant_id, call_id=call_id, session_id=session.id, pool_id=session.pool_id,
-            deployment_id=session.deployment_id, container=session.container, held_milliseconds=session.active_ms,
-            rate_nano_dollars_per_second=session.rate_nano_dollars_per_second, nano_dollars=cost, ended_at=ended_at,
+            connection,
+            tenant_id=tenant_id,
+            call_id=call_id,
+            session_id=session.id,
+            pool_id=session.pool_id,
+            deployment_id=session.deployment_id,
+            container=session.container,
+            held_milliseconds=session.active_ms,
+            rate_nano_dollars_per_second=session.rate_nano_dollars_per_second,
+            nano_dollars=cost,
+            ended_at=ended_at,
         )
     if total:
         await connection.execute(statements.SET_COST, {"id": call_id, "cost_nano_dollars": total})

@@ -108,7 +108,10 @@ class Gateway:
     async def _conduct(self, caller: CallerSocket, admitted: Admitted, began: float) -> None:
         """Hold an opened call, and close it however it ends."""
         call = OngoingCall(
-            call_id=admitted.call_id, tenant_id=admitted.tenant_id, epoch=admitted.epoch, began=began,
+            call_id=admitted.call_id,
+            tenant_id=admitted.tenant_id,
+            epoch=admitted.epoch,
+            began=began,
             setup_ms=round((time.monotonic() - began) * 1000),
         )
         call.region = admitted.region
@@ -357,8 +360,9 @@ def _read_request(scope: Mapping[str, Any]) -> Request | None:
     headers = dict(scope["headers"])
     client = scope.get("client")
     return Request(
-        kind=address[0], secret=address[1], origin=headers.get(b"origin", b"").decode("latin-1"),
-        address=client[0] if client else "", received_at=now(),
+        kind=address[0],
+        secret=address[1],
+        origin=headers.get(b"origin", b"").decode("latin-1"),
+        address=client[0] if client else "",
+        received_at=now(),
     )
-
-

@@ -21,8 +21,10 @@ OTHER_SESSIONS = register_lookup(
         returns="TABLE (begin_ms bigint, end_ms bigint)",
         # A shared container serves several tenants. Of the others one learns when they were there, for one's own
         # sessions.
-        body="""SELECT (extract(epoch FROM other.granted_at - session.granted_at) * 1000)::bigint,
-                    (extract(epoch FROM coalesce(other.ended_at, clock_timestamp()) - session.granted_at) * 1000)::bigint
+        body="""SELECT (1000 * extract(epoch FROM other.granted_at - session.granted_at))::bigint,
+                    (1000 * extract(
+                        epoch FROM coalesce(other.ended_at, clock_timestamp()) - session.granted_at
+                    ))::bigint
                 FROM voice_session session
                 JOIN voice_session other ON other.deployment_id = session.deployment_id
                     AND other.container = session.container AND other.id <> session.id

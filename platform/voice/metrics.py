@@ -21,9 +21,7 @@ READY = Histogram("warmline_gateway_ready_seconds", "From the request to the han
 FIRST_AUDIO = Histogram(
     "warmline_gateway_first_audio_seconds", "From the request to the first agent audio.", ["boot"], buckets=_SECONDS
 )
-TURN = Histogram(
-    "warmline_gateway_turn_seconds", "From the end of the caller's speech to the reply.", buckets=_SECONDS
-)
+TURN = Histogram("warmline_gateway_turn_seconds", "From the end of the caller's speech to the reply.", buckets=_SECONDS)
 
 
 def observe_end(call: OngoingCall, ending: Ending) -> None:

@@ -102,9 +102,7 @@ class Call(TenantOwned):
         indexes = [
             models.Index(fields=["tenant", "-started_at"], name="calls_by_time"),
             models.Index(fields=["tenant", "agent", "-started_at"], name="calls_of_agent"),
-            models.Index(
-                fields=["last_checkpoint_at"], condition=~models.Q(status="ended"), name="calls_unfinished"
-            ),
+            models.Index(fields=["last_checkpoint_at"], condition=~models.Q(status="ended"), name="calls_unfinished"),
             models.Index(fields=["tenant"], condition=~models.Q(status="ended"), name="calls_unfinished_of_tenant"),
         ]
 

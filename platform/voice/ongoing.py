@@ -135,9 +135,7 @@ class OngoingCall:
     def cost_so_far(self) -> int:
         """Return nano-dollars, as if nobody else was on the containers."""
         at = time.monotonic()
-        return sum(
-            cost_of(session.active_ms(at), session.rate_nano_dollars_per_second) for session in self.sessions
-        )
+        return sum(cost_of(session.active_ms(at), session.rate_nano_dollars_per_second) for session in self.sessions)
 
     @property
     def turns_count(self) -> int:
@@ -190,9 +188,7 @@ class OngoingCall:
             self.session.container = str(container).replace("\0", "")[:120]
 
     def _hear_turn(self, document: dict[str, Any]) -> None:
-        turn = turn_times(
-            document, caller=self.from_caller.audio, worker=self.from_worker.audio, began=self.began
-        )
+        turn = turn_times(document, caller=self.from_caller.audio, worker=self.from_worker.audio, began=self.began)
         if turn is None or turn.index in self.turns:
             return self._complain("turn metadata")
         if self._first_reply is None:
@@ -205,14 +201,21 @@ class OngoingCall:
     def _hear_transcript(self, document: dict[str, Any]) -> None:
         turn, role, words = document.get("turn"), document.get("role"), document.get("text")
         if (
-            not isinstance(turn, int) or not 0 <= turn < MOST_TURNS or role not in ("caller", "agent")
-            or not isinstance(words, str) or self.lines_count >= MOST_LINES
+            not isinstance(turn, int)
+            or not 0 <= turn < MOST_TURNS
+            or role not in ("caller", "agent")
+            or not isinstance(words, str)
+            or self.lines_count >= MOST_LINES
         ):
             return self._complain("transcript metadata")
         self.unsaved_lines.append(
             Line(
-                position=self.lines_count, turn_index=turn, role=role, text=words[:MOST_CHARACTERS],
-                interrupted=bool(document.get("interrupted")), at_ms=self.since_began_ms(time.monotonic()),
+                position=self.lines_count,
+                turn_index=turn,
+                role=role,
+                text=words[:MOST_CHARACTERS],
+                interrupted=bool(document.get("interrupted")),
+                at_ms=self.since_began_ms(time.monotonic()),
             )
         )
         self.lines_count += 1

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import itertools
+import math
+from collections.abc import Sequence
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from django.db.models import Aggregate, Count, Exists, F, OuterRef, Q, Sum
+from django.contrib.postgres.aggregates import ArrayAgg
+from django.db.models import Aggregate, Count, Exists, OuterRef, Q, Sum, Value
 from django.db.models.functions import TruncHour
 from django.utils import timezone
 
@@ -59,36 +62,40 @@ class CallQuerySet(TenantQuerySet):
         late = Turn.objects.filter(call_id=OuterRef("pk"), turn_ms__gt=SLOW_TURN_MS)
         return self.filter(Q(ready_ms__gt=SLOW_READY_MS) | Exists(late))
 
-    def summary(self) -> dict[str, Any]:
-        """Return what voice.buckets.summary returns of days, measured on the ended ones of these calls themselves."""
-        from voice.models import Turn
+    def by_hour(self, zone: datetime.tzinfo) -> tuple[dict[datetime.datetime, dict[str, Any]], dict[str, Any]]:
+        """Return a summary of the ended calls for each hour in which any began, and one of all of them.
 
-        ended = self.ended().order_by()
-        turns = Turn.objects.filter(call__in=ended)
-        return _finished({**ended.aggregate(**_figures_of_calls()), **turns.aggregate(**_figures_of_turns())})
-
-    def by_hour(self, zone: ZoneInfo) -> dict[datetime.datetime, dict[str, Any]]:
-        """Return such a summary for each hour in which calls began."""
-        from voice.models import Turn
+        A summary is what voice.buckets.summary returns of days, here exact. Durations come from the database as lists,
+        so that the many turns are looked up once, for the hours and for all.
+        """
+        from voice.models import GOOD_ENDS, Turn
 
         ended = self.ended().order_by()
         hours: dict[datetime.datetime, dict[str, Any]] = {
-            row.pop("hour"): row
-            for row in ended.annotate(hour=TruncHour("started_at", tzinfo=zone)).values("hour").annotate(
-                **_figures_of_calls()
+            row["hour"]: {**row, "turn": []}
+            for row in ended.values(hour=TruncHour("started_at", tzinfo=zone)).annotate(
+                calls=Count("pk"),
+                failed_calls=Count("pk", filter=~Q(end_reason__in=GOOD_ENDS)),
+                duration_ms=Sum("duration_ms"),
+                turns=Sum("turns_count"),
+                cost_nano_dollars=Sum("cost_nano_dollars"),
+                first_audio=ArrayAgg("first_audio_ms", filter=Q(first_audio_ms__isnull=False), default=Value([])),
             )
         }
-        turns = Turn.objects.order_by().filter(call__in=ended)
-        for row in turns.annotate(hour=TruncHour("call__started_at", tzinfo=zone)).values("hour").annotate(
-            **_figures_of_turns()
-        ):
-            hours[row.pop("hour")].update(row)
-        return {hour: _finished(row) for hour, row in hours.items()}
+        turns = Turn.objects.order_by().filter(call__in=ended, turn_ms__isnull=False)
+        for row in turns.values(hour=TruncHour("call__started_at", tzinfo=zone)).annotate(turn=ArrayAgg("turn_ms")):
+            hours[row["hour"]]["turn"] = row["turn"]
+        return {hour: _added_up([row]) for hour, row in hours.items()}, _added_up(list(hours.values()))
 
     def by_boot(self) -> dict[str, dict[str, Any]]:
         """Return `calls`, `ready_ms_p50` and `ready_ms_p95` for each boot kind."""
-        rows = self.order_by().exclude(boot="").values("boot").annotate(
-            calls=Count("pk"), ready_ms_p50=Percentile("ready_ms", 0.5), ready_ms_p95=Percentile("ready_ms", 0.95)
+        rows = (
+            self.order_by()
+            .exclude(boot="")
+            .values("boot")
+            .annotate(
+                calls=Count("pk"), ready_ms_p50=Percentile("ready_ms", 0.5), ready_ms_p95=Percentile("ready_ms", 0.95)
+            )
         )
         return {row.pop("boot"): row for row in rows}
 
@@ -97,30 +104,22 @@ class CallQuerySet(TenantQuerySet):
         return self.live().filter(last_checkpoint_at__lt=at)
 
 
-def _figures_of_calls() -> dict[str, Aggregate]:
-    from voice.models import GOOD_ENDS
-
-    return {
-        "calls": Count("pk"),
-        "failed_calls": Count("pk", filter=~Q(end_reason__in=GOOD_ENDS)),
-        "total_ms": Sum(F("duration_ms"), default=0),
-        "turns": Sum(F("turns_count"), default=0),
-        "total_cost": Sum(F("cost_nano_dollars"), default=0),
-        "first_audio_ms_p50": Percentile("first_audio_ms", 0.5),
-        "first_audio_ms_p95": Percentile("first_audio_ms", 0.95),
+def _added_up(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    total = {
+        name: sum(int(row[name]) for row in rows)
+        for name in ("calls", "failed_calls", "duration_ms", "turns", "cost_nano_dollars")
     }
+    percentiles: dict[str, int | None] = {}
+    for name in ("first_audio", "turn"):
+        durations = sorted(itertools.chain.from_iterable(row[name] for row in rows))
+        percentiles[f"{name}_ms_p50"] = _percentile(durations, 0.5)
+        percentiles[f"{name}_ms_p95"] = _percentile(durations, 0.95)
+    return {**total, "minutes": round(total["duration_ms"] / 60_000, 1), **percentiles}
 
 
-def _figures_of_turns() -> dict[str, Aggregate]:
-    return {"turn_ms_p50": Percentile("turn_ms", 0.5), "turn_ms_p95": Percentile("turn_ms", 0.95)}
-
-
-def _finished(row: dict[str, Any]) -> dict[str, Any]:
-    total_ms, total_cost = int(row.pop("total_ms")), int(row.pop("total_cost"))
-    row = {"turn_ms_p50": None, "turn_ms_p95": None, **row}
-    return {
-        **row, "duration_ms": total_ms, "minutes": round(total_ms / 60_000, 1), "cost_nano_dollars": total_cost,
-    }
+def _percentile(ordered: Sequence[int], share: float) -> int | None:
+    """Return the smallest duration that `share` (0 to 1) of all do not exceed; None where there are none."""
+    return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None
 
 
 class TicketQuerySet(TenantQuerySet):

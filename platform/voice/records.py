@@ -39,7 +39,10 @@ def call_record(call: Call) -> dict[str, Any]:
         "turns": [_turn(turn, lines) for turn in call.turns.order_by("index")],
         "transcript": [
             {
-                "turn": line.turn_index, "role": line.role, "text": line.text, "interrupted": line.interrupted,
+                "turn": line.turn_index,
+                "role": line.role,
+                "text": line.text,
+                "interrupted": line.interrupted,
                 "at_ms": line.at_ms,
             }
             for line in lines
@@ -47,8 +50,13 @@ def call_record(call: Call) -> dict[str, Any]:
         "tools": [_tool_run(run) for run in ToolRun.objects.of_call(call.pk)],
         "sessions": [
             {
-                "role": session.role, "container": session.container, "boot": session.boot, "boot_ms": session.boot_ms,
-                "reserve_ms": session.reserve_ms, "connect_ms": session.connect_ms, "active_ms": session.active_ms,
+                "role": session.role,
+                "container": session.container,
+                "boot": session.boot,
+                "boot_ms": session.boot_ms,
+                "reserve_ms": session.reserve_ms,
+                "connect_ms": session.connect_ms,
+                "active_ms": session.active_ms,
                 "why_ended": session.why_ended,
             }
             for session in call.sessions.order_by("granted_at")
@@ -79,8 +87,11 @@ def _turn(turn: Any, lines: list[TranscriptLine]) -> dict[str, Any]:
         "agent": _said(lines, turn.index, "agent"),
         "turn_ms": turn.turn_ms,
         "parts_ms": {
-            "end_of_turn": turn.end_of_turn_ms, "stt": turn.stt_ms, "llm_ttft": turn.llm_ttft_ms,
-            "tts_ttfb": turn.tts_ttfb_ms, "other": turn.other_ms,
+            "end_of_turn": turn.end_of_turn_ms,
+            "stt": turn.stt_ms,
+            "llm_ttft": turn.llm_ttft_ms,
+            "tts_ttfb": turn.tts_ttfb_ms,
+            "other": turn.other_ms,
         },
     }
 
@@ -91,8 +102,13 @@ def _said(lines: list[TranscriptLine], turn_index: int, role: str) -> str:
 
 def _tool_run(run: ToolRun) -> dict[str, Any]:
     return {
-        "turn": run.turn_index, "name": run.name, "arguments": run.arguments, "result": run.result, "ok": run.ok,
-        "error_code": run.error_code, "duration_ms": run.duration_ms,
+        "turn": run.turn_index,
+        "name": run.name,
+        "arguments": run.arguments,
+        "result": run.result,
+        "ok": run.ok,
+        "error_code": run.error_code,
+        "duration_ms": run.duration_ms,
     }
 
 

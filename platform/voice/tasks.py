@@ -50,14 +50,18 @@ async def sweep(*, window_seconds: float) -> int:
     return closed
 
 
-async def _close_orphan(
-    connection: psycopg.AsyncConnection[Any], call: Any, quiet_since: datetime.datetime
-) -> bool:
+async def _close_orphan(connection: psycopg.AsyncConnection[Any], call: Any, quiet_since: datetime.datetime) -> bool:
     try:
         async with connection.transaction():
             await end_call(
-                connection, call_id=call.id, tenant_id=call.tenant_id, epoch=call.epoch, reason=EndReason.GATEWAY_LOST,
-                close_code=None, ended_at=None, quiet_since=quiet_since,
+                connection,
+                call_id=call.id,
+                tenant_id=call.tenant_id,
+                epoch=call.epoch,
+                reason=EndReason.GATEWAY_LOST,
+                close_code=None,
+                ended_at=None,
+                quiet_since=quiet_since,
             )
     except Fenced:
         # Its gateway was only slow.

@@ -83,9 +83,7 @@ class TurnTimes:
     other_ms: int | None
 
 
-def turn_times(
-    document: Mapping[str, Any], *, caller: TimeRing, worker: TimeRing, began: float
-) -> TurnTimes | None:
+def turn_times(document: Mapping[str, Any], *, caller: TimeRing, worker: TimeRing, began: float) -> TurnTimes | None:
     """Measure a turn from the worker's `turn` metadata.
 
     Args:

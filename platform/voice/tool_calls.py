@@ -88,8 +88,15 @@ def _run(call: Call, name: str, arguments: dict[str, Any], turn_index: int) -> T
         result = ToolResult(ok=False, error_code="failed", error_sentence="Something went wrong on our side.")
     duration_ms = round((time.monotonic() - started) * 1000)
     ToolRun.objects.create(
-        call_id=call.id, turn_index=turn_index, name=name, arguments=arguments, result=_document(result), ok=result.ok,
-        error_code=result.error_code or "", duration_ms=duration_ms, started_at=started_at,
+        call_id=call.id,
+        turn_index=turn_index,
+        name=name,
+        arguments=arguments,
+        result=_document(result),
+        ok=result.ok,
+        error_code=result.error_code or "",
+        duration_ms=duration_ms,
+        started_at=started_at,
     )
     log.info("tool.ran", call_id=str(call.id), tool=name, ok=result.ok, duration_ms=duration_ms)
     return result

@@ -232,7 +232,12 @@ async def call_with_wavs(
     """
     try:
         connection = await connect(
-            url, compression=None, max_size=protocol.MAX_MESSAGE_BYTES, proxy=None, origin=origin, open_timeout=10  # type: ignore[arg-type]
+            url,
+            compression=None,
+            max_size=protocol.MAX_MESSAGE_BYTES,
+            proxy=None,
+            origin=origin,
+            open_timeout=10,  # type: ignore[arg-type]
         )
     except (OSError, InvalidHandshake, TimeoutError) as problem:
         raise CallFailed(f"The gateway cannot be reached: {problem}. Is it running?") from problem

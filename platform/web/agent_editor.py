@@ -15,10 +15,17 @@ from agents.tools.declarations import DECLARATIONS
 
 Problems = list[tuple[str, str]]
 
-ENGINES = [("cascade", "Cascade: speech to text, a brain, text to speech"), ("moshi", "Moshi: speech to speech")]
+ENGINES = [("cascade", "Cascade"), ("moshi", "Moshi")]
 QUESTION_TYPES = [
-    ("choice", "One of several"), ("datetime", "Date and time"), ("date", "Date"), ("time", "Time"), ("name", "Name"),
-    ("phone", "Telephone number"), ("email", "E-mail address"), ("number", "Number"), ("text", "Anything said"),
+    ("choice", "One of several"),
+    ("datetime", "Date and time"),
+    ("date", "Date"),
+    ("time", "Time"),
+    ("name", "Name"),
+    ("phone", "Telephone number"),
+    ("email", "E-mail address"),
+    ("number", "Number"),
+    ("text", "Anything said"),
     ("yes_no", "Yes or no"),
 ]
 NEW_ROW = "__row__"
@@ -96,28 +103,46 @@ def make_editor(draft: Mapping[str, Any], problems: Problems) -> Editor:
         basics=[
             sorted_in.field("name", "Name", config.get("name", "")),
             sorted_in.field(
-                "engine", "Engine", config.get("engine", ""), kind="choice", choices=ENGINES,
-                help="Moshi follows no prompt and calls no tools: it talks by itself.",
+                "engine",
+                "Engine",
+                config.get("engine", ""),
+                kind="choice",
+                choices=ENGINES,
+                help="Cascade hears, thinks and speaks. Moshi talks by itself: it follows no prompt and calls no tools.",
             ),
             sorted_in.field("voice", "Voice", config.get("voice", ""), help="A voice of the engine, such as heart."),
             sorted_in.field(
-                "llm.enabled", "Use a language model when the pool has one",
-                config.get("llm", {}).get("enabled", True), kind="check",
+                "llm.enabled",
+                "Use a language model when the pool has one",
+                config.get("llm", {}).get("enabled", True),
+                kind="check",
                 help="Without one, and when it is late, the agent follows the questions below.",
             ),
         ],
         words=[
             sorted_in.field(
-                "greeting", "Greeting", config.get("greeting", ""), kind="text", rows=2,
+                "greeting",
+                "Greeting",
+                config.get("greeting", ""),
+                kind="text",
+                rows=2,
                 help="The first words. {business} is the name of your business.",
             ),
             sorted_in.field(
-                "hand_off", "When it cannot help", config.get("hand_off", ""), kind="text", rows=2,
+                "hand_off",
+                "When it cannot help",
+                config.get("hand_off", ""),
+                kind="text",
+                rows=2,
                 help="Said before a person takes over.",
             ),
             sorted_in.field("goodbye", "Goodbye", config.get("goodbye", ""), kind="text", rows=2),
             sorted_in.field(
-                "prompt", "Prompt", config.get("prompt", ""), kind="text", rows=9,
+                "prompt",
+                "Prompt",
+                config.get("prompt", ""),
+                kind="text",
+                rows=9,
                 help="What a language model is told about its part.",
             ),
         ],
@@ -142,6 +167,10 @@ class _Sorter:
         self._ids: dict[str, str] = {}
 
     def field(self, path: str, label: str, value: Any = "", **options: Any) -> Field:
+        choices = options.get("choices", [])
+        if choices and value and value not in dict(choices):
+            # What is not to be chosen stays to be seen, until something else is.
+            options["choices"] = [*choices, (value, value)]
         made = Field(path, label, value, problems=self._take(path), **options)
         self._ids[path] = made.id
         return made
@@ -172,8 +201,13 @@ def _fact(sorted_in: _Sorter, path: str, fact: Mapping[str, Any]) -> Row:
         fields=[
             sorted_in.field(f"{path}.question", "Question", fact.get("question", "")),
             sorted_in.field(
-                f"{path}.also", "Also asked as", _as_lines(fact.get("also", [])), kind="lines", rows=2,
-                help="One a line.", is_optional=True,
+                f"{path}.also",
+                "Also asked as",
+                _as_lines(fact.get("also", [])),
+                kind="lines",
+                rows=2,
+                help="One a line.",
+                is_optional=True,
             ),
             sorted_in.field(f"{path}.answer", "Answer", fact.get("answer", ""), kind="text", rows=2),
         ],
@@ -190,7 +224,11 @@ def _intent(sorted_in: _Sorter, path: str, intent: Mapping[str, Any]) -> Row:
         fields=[
             sorted_in.field(f"{path}.name", "Name", intent.get("name", ""), help="One word, like book."),
             sorted_in.field(
-                f"{path}.examples", "What callers say", _as_lines(intent.get("examples", [])), kind="lines", rows=4,
+                f"{path}.examples",
+                "What callers say",
+                _as_lines(intent.get("examples", [])),
+                kind="lines",
+                rows=4,
                 help="One example a line; more of them are understood better.",
             ),
         ],
@@ -198,21 +236,35 @@ def _intent(sorted_in: _Sorter, path: str, intent: Mapping[str, Any]) -> Row:
         new_question=_question(sorted_in, f"{path}.questions.{NEW_QUESTION}", {}),
         more=[
             sorted_in.field(
-                f"{path}.confirm", "Before it acts", intent.get("confirm", ""), kind="text", rows=2, is_optional=True,
+                f"{path}.confirm",
+                "Before it acts",
+                intent.get("confirm", ""),
+                kind="text",
+                rows=2,
+                is_optional=True,
                 help="A question for yes or no; {name} is filled with the answer to the question of that name.",
             ),
             sorted_in.field(
                 f"{path}.tool", "Tool", intent.get("tool", ""), kind="choice", choices=tools, is_optional=True
             ),
             sorted_in.field(
-                f"{path}.arguments", "The tool is given", _as_assignments(intent.get("arguments", {})), kind="lines",
-                help="One a line, like phone = {phone}. Empty: every answer under its own name.", is_optional=True,
+                f"{path}.arguments",
+                "The tool is given",
+                _as_assignments(intent.get("arguments", {})),
+                kind="lines",
+                help="One a line, like phone = {phone}. Empty: every answer under its own name.",
+                is_optional=True,
             ),
             sorted_in.field(
                 f"{path}.done", "When it worked", intent.get("done", ""), kind="text", rows=2, is_optional=True
             ),
             sorted_in.field(
-                f"{path}.failed", "When it did not", intent.get("failed", ""), kind="text", rows=2, is_optional=True,
+                f"{path}.failed",
+                "When it did not",
+                intent.get("failed", ""),
+                kind="text",
+                rows=2,
+                is_optional=True,
                 help="{error} is what the tool said.",
             ),
         ],
@@ -229,8 +281,20 @@ def _question(sorted_in: _Sorter, path: str, question: Mapping[str, Any]) -> Row
             sorted_in.field(f"{path}.type", "Kind", question.get("type", ""), kind="choice", choices=QUESTION_TYPES),
             sorted_in.field(f"{path}.ask", "Ask", question.get("ask", "")),
             sorted_in.field(
-                f"{path}.choices", "Choices", _as_lines(question.get("choices", [])), kind="lines", rows=2,
-                help="One a line, for one of several.", is_optional=True,
+                f"{path}.choices",
+                "Choices",
+                _as_lines(question.get("choices", [])),
+                kind="lines",
+                rows=2,
+                help="One a line, for one of several.",
+                is_optional=True,
+            ),
+            sorted_in.field(
+                f"{path}.from_hour",
+                "Earliest hour",
+                question.get("from_hour", ""),
+                is_optional=True,
+                help="For times: “at nine” lies at or after this hour. 8 where it is empty.",
             ),
             sorted_in.field(
                 f"{path}.optional", "May stay unanswered", bool(question.get("optional", False)), kind="check"
@@ -292,7 +356,9 @@ def _rows(typed: Mapping[str, str], path: str) -> list[str]:
 
 def _read_fact(typed: Mapping[str, str], path: str) -> dict[str, Any] | None:
     question, also, answer = (
-        _text(typed, f"{path}.question"), _lines(typed, f"{path}.also"), _text(typed, f"{path}.answer")
+        _text(typed, f"{path}.question"),
+        _lines(typed, f"{path}.also"),
+        _text(typed, f"{path}.answer"),
     )
     if not (question or also or answer):
         return None
@@ -321,10 +387,14 @@ def _read_intent(typed: Mapping[str, str], path: str) -> dict[str, Any] | None:
 
 def _read_question(typed: Mapping[str, str], path: str) -> dict[str, Any] | None:
     question: dict[str, Any] = {
-        "name": _text(typed, f"{path}.name"), "type": _text(typed, f"{path}.type"), "ask": _text(typed, f"{path}.ask"),
+        "name": _text(typed, f"{path}.name"),
+        "type": _text(typed, f"{path}.type"),
+        "ask": _text(typed, f"{path}.ask"),
     }
     if choices := _lines(typed, f"{path}.choices"):
         question["choices"] = choices
+    if from_hour := _text(typed, f"{path}.from_hour"):
+        question["from_hour"] = _constant(from_hour, "integer")
     if f"{path}.optional" in typed:
         question["optional"] = True
     return question if question["name"] or question["ask"] or choices else None

@@ -5,10 +5,12 @@ A question raises what is wrong, or returns a few words about what it found. Non
 
 from __future__ import annotations
 
+import asyncio
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import redis
 from asgiref.sync import async_to_sync
@@ -58,14 +60,14 @@ def ask_channel_layer() -> str:
     return "a message came back"
 
 
-def fetch_json(url: str) -> dict[str, object]:
+def fetch_json(url: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
     """Return the JSON object at an address.
 
     Raises:
         NotWorking: there is none, or it cannot be reached in time.
     """
     try:
-        with NO_PROXY.open(url, timeout=TIMEOUT_SECONDS) as answer:
+        with NO_PROXY.open(urllib.request.Request(url, headers=headers or {}), timeout=TIMEOUT_SECONDS) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as problem:
         raise NotWorking(f"{url} answers {problem.code}.") from problem
@@ -83,8 +85,6 @@ def problem_with(question: Callable[[], object]) -> str | None:
     return None
 
 
-async def _within_limit(question: Callable[[], object]) -> None:
-    import asyncio
-
+async def _within_limit(question: Callable[[], Awaitable[None]]) -> None:
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        await question()  # type: ignore[misc]
+        await question()

@@ -42,7 +42,11 @@ def _text(value: Any) -> list[str]:
 
 def _spelled(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {each if isinstance(each, str) else json.dumps(each)}" for key, each in value.items())
+        return "; ".join(f"{key}: {_spelled(each)}" for key, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(_spelled(each) for each in value)
+    if isinstance(value, str):
+        return value
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""The figures of a tenant over a span of time: calls and latency from the voice layer, cost from the ledger of costs."""
+"""The figures of a tenant over a span of time: calls and latency from the voice layer, cost from its ledger."""
 
 from __future__ import annotations
 
@@ -69,19 +69,17 @@ def figures_of(tenant: Tenant, span: Span, *, now: datetime.datetime | None = No
     periods = span.periods(now)
     recent = Call.objects.filter(started_at__gte=now - datetime.timedelta(hours=24))
     if span.size == "hour":
-        calls = Call.objects.filter(started_at__gte=periods[0])
-        found, total = calls.by_hour(zone), calls.summary()
+        found, total = Call.objects.filter(started_at__gte=periods[0]).by_hour(zone)
     else:
         days = CallDay.objects.between(periods[0].date(), now.date())
         found = {_midnight(row["day_date"], zone): row for row in days.by_day()}
         total = days.total()
-    costs = CostEntry.objects.since(periods[0]).by_period(span.size, zone)
     return Figures(
         span=span,
         periods=periods,
         rows=[found.get(period, NO_CALLS) for period in periods],
         total=total,
-        costs=[costs.get(period, {}) for period in periods],
+        costs=CostEntry.objects.by_periods(periods),
         boots=recent.by_boot(),
     )
 

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import uuid
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.db.models import Count, Sum
 from django.utils import timezone
@@ -15,8 +16,10 @@ from provisioning.models import CostEntry
 from provisioning.standing import PoolStanding, pool_standings
 from tenants.models import Tenant
 from voice.models import Call
+from web.figures import NO_CALLS, SPANS
 
 HOURS = 24
+UTC = ZoneInfo("UTC")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +41,16 @@ class Fleet:
 
     total: dict[str, Any]
     boots: dict[str, dict[str, Any]]
-    hours: dict[datetime.datetime, dict[str, Any]]
-    costs: dict[datetime.datetime, dict[str, int]]
+    periods: list[datetime.datetime]
+    rows: list[dict[str, Any]]
+    """A summary for each of the hours in `periods` (voice.buckets.summary)."""
+    costs: list[dict[str, int]]
     pools: list[PoolStanding]
     tenants: list[TenantLine]
 
     @property
     def cost_nano_dollars(self) -> int:
-        return sum(sum(parts.values()) for parts in self.costs.values())
+        return sum(sum(parts.values()) for parts in self.costs)
 
     @property
     def containers(self) -> list[tuple[str, int]]:
@@ -56,14 +61,17 @@ class Fleet:
 
 
 def fleet_now(now: datetime.datetime | None = None) -> Fleet:
-    now = now or timezone.now()
+    now = (now or timezone.now()).astimezone(UTC)
     since = now - datetime.timedelta(hours=HOURS)
+    periods = SPANS["24h"].periods(now)
     recent = Call.objects.filter(started_at__gte=since)
+    hours, total = recent.by_hour(UTC)
     return Fleet(
-        total=recent.summary(),
+        total=total,
         boots=recent.by_boot(),
-        hours=recent.by_hour(datetime.UTC),
-        costs=CostEntry.objects.since(since).by_period("hour", datetime.UTC),
+        periods=periods,
+        rows=[hours.get(period, NO_CALLS) for period in periods],
+        costs=CostEntry.objects.by_periods(periods),
         pools=pool_standings(),
         tenants=_tenant_lines(since),
     )
@@ -73,9 +81,7 @@ def _tenant_lines(since: datetime.datetime) -> list[TenantLine]:
     subscriptions = {each.tenant_id: each for each in Subscription.objects.select_related("plan")}
     calls = _by_tenant(Call.objects.filter(started_at__gte=since), Count("pk"))
     live = _by_tenant(Call.objects.live(), Count("pk"))
-    seconds = _by_tenant(
-        Usage.objects.filter(kind=Usage.Kind.CALL_SECONDS, occurred_at__gte=since), Sum("quantity")
-    )
+    seconds = _by_tenant(Usage.objects.filter(kind=Usage.Kind.CALL_SECONDS, occurred_at__gte=since), Sum("quantity"))
     costs = _by_tenant(CostEntry.objects.since(since), Sum("nano_dollars"))
     lines = [
         TenantLine(

@@ -15,7 +15,7 @@ class LongPaginator(Paginator):
 
     @cached_property
     def count(self) -> int:
-        return self.object_list[:MOST_COUNTED].count()  # type: ignore[union-attr,index]
+        return self.object_list[:MOST_COUNTED].count()  # type: ignore[index, attr-defined]
 
     @property
     def is_cut_off(self) -> bool:

@@ -45,8 +45,14 @@ BUSINESSES = (
     ("swift-plumbing", "Swift Plumbing", "America/Denver", "growth", "home_services", 60),
 )
 SHARED_POOL = {
-    "worker": "cascade", "backend": "local", "region": "local", "is_shared": True, "min_containers": 1,
-    "max_containers": 2, "sessions_per_container": 4, "scaledown_window_seconds": 120,
+    "worker": "cascade",
+    "backend": "local",
+    "region": "local",
+    "is_shared": True,
+    "min_containers": 1,
+    "max_containers": 2,
+    "sessions_per_container": 4,
+    "scaledown_window_seconds": 120,
 }
 OWN_POOL = {**SHARED_POOL, "is_shared": False, "min_containers": 0, "max_containers": 2, "scaledown_window_seconds": 60}
 
@@ -149,16 +155,26 @@ def _past_deployment(tenant: Tenant) -> Deployment:
         pool = Pool.objects.create(**{**OWN_POOL, "is_enabled": False})
     past = timezone.now() - datetime.timedelta(hours=1)
     return Deployment.objects.create(
-        pool=pool, name=f"{tenant.slug}-past", backend="local", worker="cascade", region="local", spec={},
-        spec_hash=uuid.uuid5(tenant.id, "past").hex[:16], rate_nano_dollars_per_second=pool.rate_nano_dollars_per_second,
-        state=Deployment.State.STOPPED, ready_at=past - datetime.timedelta(days=HISTORY_DAYS), stopped_at=past,
+        pool=pool,
+        name=f"{tenant.slug}-past",
+        backend="local",
+        worker="cascade",
+        region="local",
+        spec={},
+        spec_hash=uuid.uuid5(tenant.id, "past").hex[:16],
+        rate_nano_dollars_per_second=pool.rate_nano_dollars_per_second,
+        state=Deployment.State.STOPPED,
+        ready_at=past - datetime.timedelta(days=HISTORY_DAYS),
+        stopped_at=past,
     )
 
 
 def _plan_call(tenant: Tenant, agent: Agent, deployment: Deployment, chance: random.Random) -> dict[str, Any]:
     """Make one call of the past with its session, turns and transcript, not yet written."""
     age = datetime.timedelta(
-        days=min(chance.expovariate(1 / 9), HISTORY_DAYS - 1), hours=chance.uniform(2, 10), minutes=chance.uniform(0, 59)
+        days=min(chance.expovariate(1 / 9), HISTORY_DAYS - 1),
+        hours=chance.uniform(2, 10),
+        minutes=chance.uniform(0, 59),
     )
     started_at = timezone.now() - age
     boot, boot_ms = chance.choices(
@@ -168,32 +184,63 @@ def _plan_call(tenant: Tenant, agent: Agent, deployment: Deployment, chance: ran
     reserve_ms = chance.randint(2, 9) + (boot_ms or 0)
     connect_ms = chance.randint(8, 30)
     ready_ms = setup_ms + reserve_ms + connect_ms + 2
-    reason = chance.choices(
-        [EndReason.CALLER_HUNG_UP, EndReason.AGENT_HUNG_UP, EndReason.WORKER_LOST], [60, 37, 3]
-    )[0]
+    reason = chance.choices([EndReason.CALLER_HUNG_UP, EndReason.AGENT_HUNG_UP, EndReason.WORKER_LOST], [60, 37, 3])[0]
     said = SCRIPT[: 1 + 2 * chance.randint(1, 3)]
     duration_ms = chance.randint(4000, 7000) * len(said)
     call = Call(
-        id=uuid.uuid4(), tenant_id=tenant.id, agent=agent, version_id=agent.live_version_id, status=Call.Status.LIVE,
-        channel=chance.choices(["browser", "api", "command"], [70, 25, 5])[0], region="local", pool_id=deployment.pool_id,
-        deployment_id=deployment.id, started_at=started_at, admitted_at=started_at, last_checkpoint_at=started_at,
-        setup_ms=setup_ms, reserve_ms=reserve_ms, connect_ms=connect_ms, ready_ms=ready_ms,
-        first_audio_ms=ready_ms + chance.randint(60, 220), duration_ms=duration_ms, boot=boot, boot_ms=boot_ms,
-        turns_count=len(said) // 2, audio_in_messages=duration_ms // 40, audio_in_bytes=duration_ms * 4,
-        audio_out_messages=duration_ms // 90, audio_out_bytes=duration_ms * 3, gateway_ms_p50=0.2, gateway_ms_p99=0.9,
+        id=uuid.uuid4(),
+        tenant_id=tenant.id,
+        agent=agent,
+        version_id=agent.live_version_id,
+        status=Call.Status.LIVE,
+        channel=chance.choices(["browser", "api", "command"], [70, 25, 5])[0],
+        region="local",
+        pool_id=deployment.pool_id,
+        deployment_id=deployment.id,
+        started_at=started_at,
+        admitted_at=started_at,
+        last_checkpoint_at=started_at,
+        setup_ms=setup_ms,
+        reserve_ms=reserve_ms,
+        connect_ms=connect_ms,
+        ready_ms=ready_ms,
+        first_audio_ms=ready_ms + chance.randint(60, 220),
+        duration_ms=duration_ms,
+        boot=boot,
+        boot_ms=boot_ms,
+        turns_count=len(said) // 2,
+        audio_in_messages=duration_ms // 40,
+        audio_in_bytes=duration_ms * 4,
+        audio_out_messages=duration_ms // 90,
+        audio_out_bytes=duration_ms * 3,
+        gateway_ms_p50=0.2,
+        gateway_ms_p99=0.9,
     )
     ended_at = started_at + datetime.timedelta(milliseconds=ready_ms + duration_ms)
     session = Session(
-        tenant_id=tenant.id, call=call, pool_id=deployment.pool_id, deployment_id=deployment.id,
-        container=f"{deployment.name}-{call.id.hex[:6]}", granted_at=started_at, reserve_ms=reserve_ms,
-        connect_ms=connect_ms, active_ms=duration_ms + connect_ms, boot=boot, boot_ms=boot_ms,
+        tenant_id=tenant.id,
+        call=call,
+        pool_id=deployment.pool_id,
+        deployment_id=deployment.id,
+        container=f"{deployment.name}-{call.id.hex[:6]}",
+        granted_at=started_at,
+        reserve_ms=reserve_ms,
+        connect_ms=connect_ms,
+        active_ms=duration_ms + connect_ms,
+        boot=boot,
+        boot_ms=boot_ms,
         rate_nano_dollars_per_second=deployment.rate_nano_dollars_per_second,
     )
     step = duration_ms // len(said)
     lines = [
         TranscriptLine(
-            tenant_id=tenant.id, call_id=call.id, position=position, turn_index=(position + 1) // 2, role=role,
-            text=text.format(business=tenant.name), at_ms=ready_ms + position * step,
+            tenant_id=tenant.id,
+            call_id=call.id,
+            position=position,
+            turn_index=(position + 1) // 2,
+            role=role,
+            text=text.format(business=tenant.name),
+            at_ms=ready_ms + position * step,
         )
         for position, (role, text) in enumerate(said)
     ]
@@ -205,12 +252,13 @@ def _plan_turn(call: Call, index: int, at_ms: int, chance: random.Random) -> Tur
     if index == 0:
         return Turn(tenant_id=call.tenant_id, call=call, index=0, at_ms=call.first_audio_ms)
     parts = {
-        "end_of_turn_ms": chance.randint(450, 480), "stt_ms": chance.randint(60, 190), "llm_ttft_ms": chance.randint(3, 25),
-        "tts_ttfb_ms": chance.randint(25, 110), "other_ms": chance.randint(8, 45),
+        "end_of_turn_ms": chance.randint(450, 480),
+        "stt_ms": chance.randint(60, 190),
+        "llm_ttft_ms": chance.randint(3, 25),
+        "tts_ttfb_ms": chance.randint(25, 110),
+        "other_ms": chance.randint(8, 45),
     }
-    return Turn(
-        tenant_id=call.tenant_id, call=call, index=index, at_ms=at_ms, turn_ms=sum(parts.values()), **parts
-    )
+    return Turn(tenant_id=call.tenant_id, call=call, index=index, at_ms=at_ms, turn_ms=sum(parts.values()), **parts)
 
 
 async def _end_calls(tenant_id: uuid.UUID, calls: list[tuple[Call, datetime.datetime, EndReason]]) -> None:
@@ -218,8 +266,11 @@ async def _end_calls(tenant_id: uuid.UUID, calls: list[tuple[Call, datetime.date
         for call, ended_at, reason in calls:
             async with connection.transaction():
                 await end_call(
-                    connection, call_id=call.id, tenant_id=tenant_id, epoch=1, reason=reason,
-                    close_code=CloseCode.NORMAL, ended_at=ended_at,
+                    connection,
+                    call_id=call.id,
+                    tenant_id=tenant_id,
+                    epoch=1,
+                    reason=reason,
+                    close_code=CloseCode.NORMAL,
+                    ended_at=ended_at,
                 )
-
-

@@ -54,7 +54,8 @@ tenant: list[URLPattern | URLResolver] = [
     path("calendar/services/<uuid:service_id>/", calendar.service, name="service"),
     path("calendar/messages/", calendar.inbox, name="inbox"),
     re_path(
-        r"^calendar/messages/(?P<kind>message|hand_off)/(?P<left_id>[0-9a-f-]{36})/done/$", calendar.left_handled,
+        r"^calendar/messages/(?P<kind>message|hand_off)/(?P<left_id>[0-9a-f-]{36})/done/$",
+        calendar.left_handled,
         name="left_handled",
     ),
     path("calendar/contacts/", calendar.contacts, name="contacts"),

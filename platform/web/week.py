@@ -82,20 +82,29 @@ def week_of(date: datetime.date) -> Week:
 
 
 def _day(
-    date: datetime.date, hours: list[OpeningHours], closures: list[Closure], found: list[Appointment],
+    date: datetime.date,
+    hours: list[OpeningHours],
+    closures: list[Closure],
+    found: list[Appointment],
     scale: tuple[int, int],
 ) -> Day:
     closure = next((each for each in closures if each.first_date <= date <= each.last_date), None)
     open_then = [each for each in hours if each.weekday == date.weekday()]
     appointments = [each for each in found if timezone.localtime(each.starts_at).date() == date]
-    blocks = [] if closure else [
-        _block("open", _minutes(each.opens_at), _minutes(each.closes_at), scale) for each in open_then
-    ]
+    blocks = (
+        []
+        if closure
+        else [_block("open", _minutes(each.opens_at), _minutes(each.closes_at), scale) for each in open_then]
+    )
     blocks += [
         _block("booked", *_span(each), scale) for each in appointments if each.status == Appointment.Status.BOOKED
     ]
     return Day(
-        date=date, is_today=date == timezone.localdate(), hours=open_then, closure=closure, appointments=appointments,
+        date=date,
+        is_today=date == timezone.localdate(),
+        hours=open_then,
+        closure=closure,
+        appointments=appointments,
         blocks=blocks,
     )
 

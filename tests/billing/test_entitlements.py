@@ -20,7 +20,10 @@ from tests import factories
 
 def use_seconds(quantity: int) -> None:
     Usage.objects.create(
-        kind=Usage.Kind.CALL_SECONDS, quantity=quantity, call_id=uuid.uuid4(), occurred_at=timezone.now(),
+        kind=Usage.Kind.CALL_SECONDS,
+        quantity=quantity,
+        call_id=uuid.uuid4(),
+        occurred_at=timezone.now(),
         idempotency_key=str(uuid.uuid4()),
     )
 

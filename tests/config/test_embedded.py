@@ -126,7 +126,9 @@ def test_the_servers_end_when_their_parent_is_killed(folder: Path) -> None:
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(folder)],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "platform")},
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "platform")},
     )
     with parent:
         assert parent.stdout is not None

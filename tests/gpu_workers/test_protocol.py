@@ -65,7 +65,12 @@ def test_any_bytes_are_metadata_or_a_protocol_error(payload: bytes) -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [{}, {"call_id": "x", "limits": 3}, {"call_id": "x", "history": ["hi"]}, {"call_id": "x", "tools_endpoint": {"url": "x"}}],
+    [
+        {},
+        {"call_id": "x", "limits": 3},
+        {"call_id": "x", "history": ["hi"]},
+        {"call_id": "x", "tools_endpoint": {"url": "x"}},
+    ],
 )
 def test_a_start_of_the_wrong_shape_is_refused(document: dict) -> None:
     with pytest.raises(protocol.ProtocolError, match="start message"):

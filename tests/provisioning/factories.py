@@ -19,7 +19,10 @@ def build_pool(tenant: Tenant, **fields: Any) -> Pool:
     with enter_tenant(tenant.pk):
         return Pool.objects.create(
             **{
-                "sessions_per_container": 2, "snapshots": False, "startup_timeout_seconds": 20, "exit_grace_seconds": 2,
+                "sessions_per_container": 2,
+                "snapshots": False,
+                "startup_timeout_seconds": 20,
+                "exit_grace_seconds": 2,
                 **fields,
             }
         )
@@ -41,8 +44,11 @@ def build_container(
     """Save a container; `life_seconds` None: it runs still."""
     with enter_tenant(deployment.tenant_id):
         return Container.objects.create(
-            deployment=deployment, name="cascade-1", state="ready" if life_seconds is None else "stopped",
-            started_at=STARTED_AT, ready_at=_after(STARTED_AT, ready_seconds),
+            deployment=deployment,
+            name="cascade-1",
+            state="ready" if life_seconds is None else "stopped",
+            started_at=STARTED_AT,
+            ready_at=_after(STARTED_AT, ready_seconds),
             stopped_at=_after(STARTED_AT, life_seconds),
         )
 
@@ -54,9 +60,15 @@ def build_active_cost(
     deployment, session_id = container.deployment, uuid.uuid4()
     with enter_tenant(tenant.pk):
         return CostEntry.objects.create(
-            pool_id=deployment.pool_id, deployment_id=deployment.pk, container=container.name, call_id=uuid.uuid4(),
-            session_id=session_id, part="active", milliseconds=round((to_seconds - from_seconds) * 1000),
-            nano_dollars=nano_dollars, occurred_at=_after(container.started_at, to_seconds),
+            pool_id=deployment.pool_id,
+            deployment_id=deployment.pk,
+            container=container.name,
+            call_id=uuid.uuid4(),
+            session_id=session_id,
+            part="active",
+            milliseconds=round((to_seconds - from_seconds) * 1000),
+            nano_dollars=nano_dollars,
+            occurred_at=_after(container.started_at, to_seconds),
             idempotency_key=f"session:{session_id}:active",
         )
 

@@ -32,13 +32,26 @@ class Supervisor:
         self._log = (folder / "supervisor.log").open("ab")
         self.process = subprocess.Popen(
             [
-                sys.executable, "-m", "provisioning.backends.local.supervisor", "--port", str(port),
-                "--state-dir", str(folder), "--workers", "tests.provisioning.scripted_workers",
+                sys.executable,
+                "-m",
+                "provisioning.backends.local.supervisor",
+                "--port",
+                str(port),
+                "--state-dir",
+                str(folder),
+                "--workers",
+                "tests.provisioning.scripted_workers",
             ],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=self._log, text=True,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
             env={
-                **os.environ, "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}", "LOCAL_SUPERVISOR_TOKEN": TOKEN,
-                "WORKER_SCRIPT": str(folder / "script.json"), "LOG_LEVEL": "INFO",
+                **os.environ,
+                "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}",
+                "LOCAL_SUPERVISOR_TOKEN": TOKEN,
+                "WORKER_SCRIPT": str(folder / "script.json"),
+                "LOG_LEVEL": "INFO",
             },
         )
         assert self.process.stdout is not None
@@ -92,9 +105,16 @@ def running_supervisor() -> Iterator[Supervisor]:
 def make_spec(**fields: Any) -> DeploymentSpec:
     return DeploymentSpec(
         **{
-            "environment": "test", "tenant_id": "00000000-0000-0000-0000-000000000007", "tenant_slug": "acme",
-            "pool_id": "00000000-0000-0000-0000-00000000000a", "worker": "cascade", "region": "local",
-            "sessions_per_container": 1, "snapshots": False, "startup_timeout_seconds": 20, "exit_grace_seconds": 2,
+            "environment": "test",
+            "tenant_id": "00000000-0000-0000-0000-000000000007",
+            "tenant_slug": "acme",
+            "pool_id": "00000000-0000-0000-0000-00000000000a",
+            "worker": "cascade",
+            "region": "local",
+            "sessions_per_container": 1,
+            "snapshots": False,
+            "startup_timeout_seconds": 20,
+            "exit_grace_seconds": 2,
             **fields,
         }
     )

@@ -19,8 +19,11 @@ SESSIONS = st.dictionaries(st.integers(0, 40), INTERVALS, max_size=12)
 
 
 @given(
-    sessions=SESSIONS, ready_ms=st.integers(0, 90_000), life_ms=st.integers(0, 90_000),
-    cuts=st.lists(st.integers(0, 90_000), max_size=4), rate=st.integers(0, 2_000_000),
+    sessions=SESSIONS,
+    ready_ms=st.integers(0, 90_000),
+    life_ms=st.integers(0, 90_000),
+    cuts=st.lists(st.integers(0, 90_000), max_size=4),
+    rate=st.integers(0, 2_000_000),
 )
 def test_any_sessions_pay_exactly_for_the_containers_life(
     sessions: dict[int, Interval], ready_ms: int, life_ms: int, cuts: list[int], rate: int
@@ -69,7 +72,8 @@ def test_a_session_pays_half_while_another_is_there() -> None:
 
 def test_idle_time_and_cold_start_go_to_the_calls_by_their_active_time() -> None:
     settlement = settle(
-        stretch=Interval(0, 100_000), ready_ms=10_000,
+        stretch=Interval(0, 100_000),
+        ready_ms=10_000,
         sessions={"long": Interval(20_000, 50_000), "short": Interval(50_000, 60_000)},
         rate_nano_dollars_per_second=1_000,
     )

@@ -22,11 +22,18 @@ STEPS = {
     "failed": lambda deployment: deployment.fail("It broke.", permanent=True),
 }
 ALLOWED = {
-    ("pending", "deploying"), ("pending", "stopped"), ("pending", "failed"),
-    ("deploying", "priming"), ("deploying", "draining"), ("deploying", "failed"),
-    ("priming", "ready"), ("priming", "draining"), ("priming", "failed"),
+    ("pending", "deploying"),
+    ("pending", "stopped"),
+    ("pending", "failed"),
+    ("deploying", "priming"),
+    ("deploying", "draining"),
+    ("deploying", "failed"),
+    ("priming", "ready"),
+    ("priming", "draining"),
+    ("priming", "failed"),
     ("ready", "draining"),
-    ("draining", "ready"), ("draining", "stopped"),
+    ("draining", "ready"),
+    ("draining", "stopped"),
 }
 
 
@@ -78,15 +85,26 @@ def test_the_hash_covers_what_needs_a_new_deployment_and_nothing_else(acme: Tena
     with enter_tenant(acme.id):
         before = pool.spec().spec_hash()
         for field, value in {
-            "min_containers": 1, "buffer_containers": 1, "max_containers": 9, "scaledown_window_seconds": 9,
+            "min_containers": 1,
+            "buffer_containers": 1,
+            "max_containers": 9,
+            "scaledown_window_seconds": 9,
         }.items():
             setattr(pool, field, value)
             assert pool.spec().spec_hash() == before
         seen = {before}
         for field, value in {
-            "image": "v2", "checkpoint": "other", "gpu": "L4, A10", "cpu_millicores": 9000, "memory_mib": 9000,
-            "sessions_per_container": 9, "snapshots": True, "startup_timeout_seconds": 99, "exit_grace_seconds": 99,
-            "region": "eu-west", "worker": "moshi",
+            "image": "v2",
+            "checkpoint": "other",
+            "gpu": "L4, A10",
+            "cpu_millicores": 9000,
+            "memory_mib": 9000,
+            "sessions_per_container": 9,
+            "snapshots": True,
+            "startup_timeout_seconds": 99,
+            "exit_grace_seconds": 99,
+            "region": "eu-west",
+            "worker": "moshi",
         }.items():
             setattr(pool, field, value)
             assert pool.spec().spec_hash() not in seen, field

@@ -160,9 +160,7 @@ async def has_ready(backend: LocalBackend, spec: DeploymentSpec, count: int) -> 
 
 async def test_the_buffer_is_kept_while_there_is_load(backend: LocalBackend) -> None:
     spec = make_spec()
-    await backend.deploy(
-        spec, make_autoscaling(buffer_containers=1, max_containers=4, scaledown_window_seconds=0)
-    )
+    await backend.deploy(spec, make_autoscaling(buffer_containers=1, max_containers=4, scaledown_window_seconds=0))
     assert await ready_count(backend, spec) == 0
     granted = await backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS)
     await until(lambda: has_ready(backend, spec, 2))
@@ -197,9 +195,7 @@ async def test_limits_are_changed_live(backend: LocalBackend) -> None:
 async def test_sessions_fill_a_container_before_another_starts(backend: LocalBackend) -> None:
     spec = make_spec(sessions_per_container=3)
     await backend.deploy(spec, make_autoscaling(max_containers=3))
-    granted = await asyncio.gather(
-        *(backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS) for _ in range(4))
-    )
+    granted = await asyncio.gather(*(backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS) for _ in range(4)))
     places = [session.container for session in granted]
     assert sorted(places.count(name) for name in set(places)) == [1, 3]
 
@@ -512,5 +508,9 @@ async def test_workers_are_not_told_the_platforms_secrets(backend: LocalBackend,
     await until(lambda: has_ready(backend, spec, 1))
     (pid,) = supervisor.worker_pids()
     assert not variables_of(pid) & {
-        "DATABASE_URL", "DATABASE_OWNER_URL", "WARMLINE_SECRET_KEY", "WARMLINE_CONTENT_KEY", "LOCAL_SUPERVISOR_TOKEN",
+        "DATABASE_URL",
+        "DATABASE_OWNER_URL",
+        "WARMLINE_SECRET_KEY",
+        "WARMLINE_CONTENT_KEY",
+        "LOCAL_SUPERVISOR_TOKEN",
     }

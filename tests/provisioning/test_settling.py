@@ -43,7 +43,10 @@ def test_the_calls_of_several_tenants_share_a_containers_life(
     # Each was there for 20 s, 10 of them with the other: 15 s each, which is 5 less than was estimated.
     for tenant in (acme, rival):
         assert entries(tenant_id=tenant.pk) == {
-            "active": 20 * rate, "adjustment": -5 * rate, "cold_start": rate, "idle_warm": 14 * rate,
+            "active": 20 * rate,
+            "adjustment": -5 * rate,
+            "cold_start": rate,
+            "idle_warm": 14 * rate,
         }
 
 
@@ -52,7 +55,8 @@ def test_a_container_that_served_nobody_is_posted_to_its_pool(deployment: Deploy
     settle_containers(DAY_LATER)
     rate = deployment.rate_nano_dollars_per_second
     assert entries(tenant_id=house.pk, call_id=None, pool_id=deployment.pool_id) == {
-        "cold_start": 2 * rate, "idle_warm": 58 * rate,
+        "cold_start": 2 * rate,
+        "idle_warm": 58 * rate,
     }
 
 
@@ -85,7 +89,10 @@ def test_a_container_that_runs_on_is_settled_in_stretches(deployment: Deployment
     for _ in range(30):
         begin = chance.uniform(2, 20_000)
         build_active_cost(
-            container, tenant=acme, from_seconds=begin, to_seconds=begin + chance.uniform(1, 900),
+            container,
+            tenant=acme,
+            from_seconds=begin,
+            to_seconds=begin + chance.uniform(1, 900),
             nano_dollars=chance.randrange(10**6),
         )
     for hours in range(1, 6):

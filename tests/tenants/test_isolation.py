@@ -139,7 +139,9 @@ def fill(table: str, tenant_id: uuid.UUID) -> None:
             [table],
         ).fetchall()
         # Each further column of a kind gets a later value: what begins before it ends keeps its order.
-        values = {name: sample(kind, position) for position, (name, kind) in enumerate(columns)} | {"tenant_id": tenant_id}
+        values = {name: sample(kind, position) for position, (name, kind) in enumerate(columns)} | {
+            "tenant_id": tenant_id
+        }
         for model_field in OWNED_TABLES[table]._meta.local_fields:
             if model_field.column in values and model_field.choices:
                 values[model_field.column] = model_field.choices[0][0]

@@ -82,7 +82,13 @@ class Caller:
 @contextlib.asynccontextmanager
 async def calling(url: str, *, origin: str | None = None) -> AsyncIterator[Caller]:
     async with connect(
-        url, compression=None, proxy=None, max_size=None, max_queue=4, close_timeout=1, origin=origin,  # type: ignore[arg-type]
+        url,
+        compression=None,
+        proxy=None,
+        max_size=None,
+        max_queue=4,
+        close_timeout=1,
+        origin=origin,  # type: ignore[arg-type]
     ) as connection:
         yield Caller(connection)
 

@@ -19,8 +19,16 @@ RATE_NANO_DOLLARS_PER_SECOND = 13_100
 def create_agent(*, slug: str = "front-desk", prompt: str = "", tools: tuple[str, ...] = (), **fields: Any) -> Agent:
     """Create an agent with a live version. `prompt`: `mode: NAME` tells the scripted worker what to do."""
     config = {
-        "name": "Front desk", "engine": "cascade", "voice": "heart", "prompt": prompt, "greeting": "Hello.",
-        "facts": [], "intents": [], "tools": list(tools), "goodbye": "Goodbye.", "hand_off": "Somebody will call back.",
+        "name": "Front desk",
+        "engine": "cascade",
+        "voice": "heart",
+        "prompt": prompt,
+        "greeting": "Hello.",
+        "facts": [],
+        "intents": [],
+        "tools": list(tools),
+        "goodbye": "Goodbye.",
+        "hand_off": "Somebody will call back.",
     }
     agent = Agent.objects.create(slug=slug, name="Front desk", vertical="salon", draft=config, **fields)
     version = AgentVersion.objects.create(agent=agent, number=1, config=config, engine="cascade")
@@ -33,9 +41,16 @@ def create_deployment(*, port: int | None = None, name: str | None = None, **poo
     """Create a pool with a ready deployment of the scripted backend, at a scripted worker's port."""
     pool = Pool.objects.create(backend="scripted", worker="cascade", **pool_fields)
     return Deployment.objects.create(
-        pool=pool, name=name or f"scripted-{port}", backend="scripted", worker="cascade", region=pool.region, spec={},
-        spec_hash=uuid.uuid4().hex[:16], rate_nano_dollars_per_second=RATE_NANO_DOLLARS_PER_SECOND,
-        state=Deployment.State.READY, ready_at=timezone.now(),
+        pool=pool,
+        name=name or f"scripted-{port}",
+        backend="scripted",
+        worker="cascade",
+        region=pool.region,
+        spec={},
+        spec_hash=uuid.uuid4().hex[:16],
+        rate_nano_dollars_per_second=RATE_NANO_DOLLARS_PER_SECOND,
+        state=Deployment.State.READY,
+        ready_at=timezone.now(),
     )
 
 
@@ -43,7 +58,8 @@ def create_call(*, agent: Agent, quiet_seconds: float = 0, **fields: Any) -> Cal
     """Create a live call whose last checkpoint is so long ago, with its line."""
     at = timezone.now() - datetime.timedelta(seconds=quiet_seconds)
     call = Call.objects.create(
-        agent=agent, version=agent.live_version,
+        agent=agent,
+        version=agent.live_version,
         **{"status": Call.Status.LIVE, "started_at": at, "last_checkpoint_at": at, "duration_ms": 4200, **fields},
     )
     CallLease.objects.create(call_id=call.id, expires_at=at + datetime.timedelta(seconds=35))

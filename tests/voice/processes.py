@@ -23,7 +23,11 @@ class Process:
         self.output = output
         with output.open("ab") as stderr:
             self.child = subprocess.Popen(
-                command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True,
+                command,
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
                 env={**os.environ, "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}", **(env or {})},
             )
 

@@ -52,8 +52,10 @@ class ScriptedBackend:
                 raise BackendUnreachable("The scripted backend is away.")
         session_ref = uuid.uuid4().hex
         return GrantedSession(
-            ref=session_ref, url=f"ws://127.0.0.1:{port}/api/chat",
-            headers={"Modal-Authorization": f"Bearer {session_ref}.signed"}, container=None,
+            ref=session_ref,
+            url=f"ws://127.0.0.1:{port}/api/chat",
+            headers={"Modal-Authorization": f"Bearer {session_ref}.signed"},
+            container=None,
             reserve_ms=round((time.monotonic() - began) * 1000),
         )
 

@@ -114,9 +114,14 @@ async def flood(session: Session) -> None:
 async def babble(session: Session) -> None:
     """Send what is not of the protocol's form, then answer."""
     for message in (
-        b"", b"\x04not json", b"\x04[]", b'\x04{"type":"turn","index":-1}', b"\x09unknown kind",
+        b"",
+        b"\x04not json",
+        b"\x04[]",
+        b'\x04{"type":"turn","index":-1}',
+        b"\x09unknown kind",
         b'\x04{"type":"turn","index":1,"reply_message":99999,"parts_ms":{"stt":"x"}}',
-        b'\x04{"type":"transcript","turn":"x","role":"agent","text":1}', b'\x04{"type":"boot","boot":"strange"}',
+        b'\x04{"type":"transcript","turn":"x","role":"agent","text":1}',
+        b'\x04{"type":"boot","boot":"strange"}',
     ):
         await session.connection.send(message)
     await session.connection.send("a text frame")
@@ -141,7 +146,9 @@ async def whistle(session: Session) -> None:
                     first = reply
                     await session.tell(
                         protocol.turn(
-                            index=index, speech_ended_message=ended, reply_message=reply,
+                            index=index,
+                            speech_ended_message=ended,
+                            reply_message=reply,
                             parts_ms=PARTS_MS if index else {},
                         )
                     )
@@ -161,8 +168,15 @@ async def whistle(session: Session) -> None:
 
 
 MODES: dict[str, Callable[[Session], Awaitable[None]]] = {
-    "echo": echo, "answer": answer, "finish": finish, "crash": crash, "lose": lose, "read_nothing": read_nothing,
-    "flood": flood, "babble": babble, "whistle": whistle,
+    "echo": echo,
+    "answer": answer,
+    "finish": finish,
+    "crash": crash,
+    "lose": lose,
+    "read_nothing": read_nothing,
+    "flood": flood,
+    "babble": babble,
+    "whistle": whistle,
 }
 NO_HANDSHAKE = {"silent", "refuse", "close_early"}
 

@@ -34,7 +34,11 @@ def beeps(count: int, *, seconds: float = 0.4, pause_seconds: float = 0.8) -> np
 def call(gateway: GatewayProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "manage.py", "call", "--gateway", gateway.url, "--timeout", "10", *arguments],
-        cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=60,
+        cwd=ROOT,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 
@@ -49,8 +53,16 @@ def test_one_wav_is_one_turn_and_the_record_is_all_of_stdout(
 ) -> None:
     write_wav(tmp_path / "in.wav", beeps(1))
     done = call(
-        gateway, "--tenant", "acme", "--agent", "whistler", "--wav", str(tmp_path / "in.wav"),
-        "--out", str(tmp_path / "out.wav"), "--json",
+        gateway,
+        "--tenant",
+        "acme",
+        "--agent",
+        "whistler",
+        "--wav",
+        str(tmp_path / "in.wav"),
+        "--out",
+        str(tmp_path / "out.wav"),
+        "--json",
     )
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
@@ -71,9 +83,7 @@ def test_one_wav_is_one_turn_and_the_record_is_all_of_stdout(
 
 def test_one_wav_is_cut_into_turns(gateway: GatewayProcess, whistler: None, tmp_path: Path) -> None:
     write_wav(tmp_path / "in.wav", beeps(3))
-    done = call(
-        gateway, "--tenant", "acme", "--agent", "whistler", "--wav", str(tmp_path / "in.wav"), "--turns", "3"
-    )
+    done = call(gateway, "--tenant", "acme", "--agent", "whistler", "--wav", str(tmp_path / "in.wav"), "--turns", "3")
     assert done.returncode == 0, done.stderr
     assert [turn["index"] for turn in json.loads(done.stdout)["turns"]] == [0, 1, 2, 3]
 

@@ -78,9 +78,7 @@ async def test_its_cost_is_exact_and_its_usage_is_sold(gateway: GatewayProcess, 
             (entry,) = CostEntry.objects.all()
             (usage,) = Usage.objects.all()
             assert entry.nano_dollars == call.cost_nano_dollars
-            assert entry.nano_dollars == (
-                session.active_ms * factories.RATE_NANO_DOLLARS_PER_SECOND + 500
-            ) // 1000
+            assert entry.nano_dollars == (session.active_ms * factories.RATE_NANO_DOLLARS_PER_SECOND + 500) // 1000
             assert (entry.milliseconds, entry.part, entry.container) == (session.active_ms, "active", "scripted-1")
             assert usage.quantity == -(-call.duration_ms // 1000) >= 1
             assert session.active_ms >= call.duration_ms
@@ -114,7 +112,8 @@ async def test_two_calls_on_one_container_share_its_cost(gateway: GatewayProcess
                 return False
             alone = sum(
                 session.active_ms * factories.RATE_NANO_DOLLARS_PER_SECOND // 1000
-                for call in calls for session in call.sessions.all()
+                for call in calls
+                for session in call.sessions.all()
             )
             assert 0.4 * alone < sum(call.cost_nano_dollars for call in calls) < 0.95 * alone
             return True

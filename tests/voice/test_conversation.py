@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,24 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from django.conf import settings
 
 from agents.catalog import templates_by_slug
 from agents.models import Appointment
 from agents.versions import create_agent_from_template, publish
 from content.models import ToolRun
-from provisioning import applying
-from provisioning.models import Deployment
-from provisioning.pools import create_pool
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.gpu_workers.speech import speak
 from tests.voice.conftest import GatewayProcess
-from tests.voice.processes import ROOT, Process, running, wait_until
+from tests.voice.processes import ROOT, running
+from tests.voice.supervised import supervisor_with_a_pool
 from tests.web.web_process import WebProcess
 from voice.wav_caller import read_wav, write_wav
-
-SUPERVISOR_TOKEN = "a-token-of-the-tests"
 
 
 @pytest.fixture
@@ -38,37 +32,15 @@ def house_of_processes(
     acme: Tenant, own_gateway: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[GatewayProcess]:
     """A supervisor with one warm cascade worker for acme, a web process for its tools, and a gateway."""
-    supervisor = Process(
-        [sys.executable, "-m", "provisioning.backends.local.supervisor", "--port", "0", "--state-dir", str(tmp_path)],
-        output=tmp_path / "supervisor.log", env={"LOCAL_SUPERVISOR_TOKEN": SUPERVISOR_TOKEN},
-    )
-    try:
-        address = f"http://127.0.0.1:{json.loads(supervisor.first_line())['listening']}"
-        monkeypatch.setattr(settings, "LOCAL_SUPERVISOR_URL", address)
-        monkeypatch.setattr(settings, "LOCAL_SUPERVISOR_TOKEN", SUPERVISOR_TOKEN)
+    with supervisor_with_a_pool(acme, tmp_path, monkeypatch) as reached:
         web = WebProcess(tmp_path, gateway_url="ws://127.0.0.1:1")
         with running(web.process):
-            _deploy_pool(acme)
             yield own_gateway(
-                LOCAL_SUPERVISOR_URL=address, LOCAL_SUPERVISOR_TOKEN=SUPERVISOR_TOKEN, INTERNAL_URL=web.url,
-                GATEWAY_HANDSHAKE_SECONDS="20", GATEWAY_CALLER_SILENCE_SECONDS="60",
+                **reached,
+                INTERNAL_URL=web.url,
+                GATEWAY_HANDSHAKE_SECONDS="20",
+                GATEWAY_CALLER_SILENCE_SECONDS="60",
             )
-    finally:
-        supervisor.stop(signal.SIGTERM, timeout_seconds=30)
-
-
-def _deploy_pool(tenant: Tenant) -> None:
-    with enter_tenant(tenant.id):
-        pool = create_pool(actor=None, min_containers=1, max_containers=1, sessions_per_container=2)
-
-    def is_ready() -> bool:
-        applying.apply_pool(tenant.id, pool.id)
-        with enter_tenant(tenant.id):
-            deployment = Deployment.objects.get()
-            assert deployment.state != Deployment.State.FAILED, deployment.problem
-            return deployment.state == Deployment.State.READY
-
-    wait_until(is_ready, within_seconds=90, what="the deployment")
 
 
 def test_a_caller_books_an_appointment_by_voice(
@@ -91,10 +63,25 @@ def test_a_caller_books_an_appointment_by_voice(
         write_wav(tmp_path / f"{number}.wav", speak(words))
     done = subprocess.run(
         [
-            sys.executable, "manage.py", "call", "--tenant", "acme", "--agent", "salon", *wavs,
-            "--gateway", house_of_processes.url, "--out", str(tmp_path / "reply.wav"), "--json",
+            sys.executable,
+            "manage.py",
+            "call",
+            "--tenant",
+            "acme",
+            "--agent",
+            "salon",
+            *wavs,
+            "--gateway",
+            house_of_processes.url,
+            "--out",
+            str(tmp_path / "reply.wav"),
+            "--json",
         ],
-        cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=150,
+        cwd=ROOT,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=150,
     )
     assert done.returncode == 0, done.stderr + house_of_processes.log
     record = json.loads(done.stdout)

@@ -35,7 +35,8 @@ async def test_health_names_each_dependency_and_metrics_count_calls(
     health = json.loads(body)
     assert status == 200 and health["ok"] and not health["draining"]
     assert {name: found["ok"] for name, found in health["dependencies"].items()} == {
-        "database": True, "live_updates": True
+        "database": True,
+        "live_updates": True,
     }
     async with calling(await sync_to_async(ticket_url)(gateway, acme)) as caller:
         await ready(caller)
@@ -101,9 +102,7 @@ async def test_a_killed_gateway_loses_at_most_a_checkpoint(own_gateway: Start, a
 
     # A sweep within the resume window leaves it alone, one after it closes it from its last checkpoint, once.
     assert await sync_to_async(tasks.sweep_calls)() == 0
-    closed = await asyncio.gather(
-        *(tasks.sweep(window_seconds=0.0) for _ in range(3))
-    )
+    closed = await asyncio.gather(*(tasks.sweep(window_seconds=0.0) for _ in range(3)))
     assert sum(closed) == 1
     record = await sync_to_async(record_of)(acme)
     assert (record["end_reason"], record["duration_ms"]) == ("gateway_lost", call.duration_ms)
@@ -174,9 +173,7 @@ async def test_expired_lines_and_old_tickets_are_cleared_away(acme: Tenant, plac
             factories.create_call(agent=agent)
             issue_ticket(agent)
             issue_ticket(agent)
-            Ticket.objects.filter(pk=Ticket.objects.first().pk).update(
-                expires_at=timezone.now() - timedelta(days=2)
-            )
+            Ticket.objects.filter(pk=Ticket.objects.first().pk).update(expires_at=timezone.now() - timedelta(days=2))
 
     def look() -> tuple[int, int, int]:
         from voice.models import Ticket

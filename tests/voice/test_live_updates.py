@@ -48,7 +48,11 @@ async def open_updates(
         client = await sync_to_async(client_of)(user)
         headers["Cookie"] = f"sessionid={client.cookies['sessionid'].value}"
     return await connect(
-        web + path, additional_headers=headers, origin=origin, proxy=None, ping_interval=None  # type: ignore[arg-type]
+        web + path,
+        additional_headers=headers,
+        origin=origin,
+        proxy=None,
+        ping_interval=None,  # type: ignore[arg-type]
     )
 
 

@@ -53,9 +53,7 @@ class Relay:
     async def _hold(self, caller: CallerSocket) -> None:
         delays = DurationHistogram()
         self.from_caller = FromCaller(delays)
-        self.from_worker = FromWorker(
-            delays, on_metadata=self.metadata.append, on_malformed=self.malformed.append
-        )
+        self.from_worker = FromWorker(delays, on_metadata=self.metadata.append, on_malformed=self.malformed.append)
         start = protocol.Start(call_id="call-1").to_message()
         async with WorkerSocket(self.url, {}, first_message=start, timeout_seconds=1.0) as worker:
             await caller.send(worker.handshake)
@@ -79,8 +77,14 @@ class Relay:
 @contextlib.asynccontextmanager
 async def serving(relay: Relay) -> AsyncIterator[str]:
     config = uvicorn.Config(
-        relay, port=0, ws="websockets-sansio", ws_max_size=2 * MAX_MESSAGE_BYTES, ws_per_message_deflate=False,
-        lifespan="off", log_config=None, timeout_graceful_shutdown=5,
+        relay,
+        port=0,
+        ws="websockets-sansio",
+        ws_max_size=2 * MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())

@@ -25,7 +25,9 @@ def test_a_ring_knows_its_last_times_and_forgets_the_others() -> None:
 
 def test_a_turn_is_measured_between_the_messages_that_the_worker_names() -> None:
     document = {
-        "index": 3, "speech_ended_message": 1, "reply_message": 0,
+        "index": 3,
+        "speech_ended_message": 1,
+        "reply_message": 0,
         "parts_ms": {"end_of_turn": 480.4, "stt": 109, "llm_ttft": 0.6, "tts_ttfb": 31},
     }
     turn = turn_times(document, caller=ring(10.0, 10.5), worker=ring(11.2), began=9.0)
@@ -45,9 +47,16 @@ def test_a_greeting_has_no_turn_time() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"index": -1}, {"index": 10**9}, {"index": "one"}, {"index": None}, {"reply_message": 5},
-        {"reply_message": "x"}, {"parts_ms": 3},
-        {"speech_ended_message": "x"}, {"index": float("nan")}, {"index": float("inf")},
+        {"index": -1},
+        {"index": 10**9},
+        {"index": "one"},
+        {"index": None},
+        {"reply_message": 5},
+        {"reply_message": "x"},
+        {"parts_ms": 3},
+        {"speech_ended_message": "x"},
+        {"index": float("nan")},
+        {"index": float("inf")},
     ],
 )
 def test_a_turn_that_is_not_of_its_form_is_no_turn(changed: dict) -> None:

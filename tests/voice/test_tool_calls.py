@@ -33,8 +33,10 @@ def run(call: Call, name: str = "take_message", *, token: str | None = None, bod
         token = issue_call_token(call_id=call.id, tenant_id=call.tenant_id)
     body = {"arguments": MESSAGE, "turn": 2} if body is None else body
     return Client().post(
-        f"/internal/calls/{call.id}/tools/{name}", data=body if isinstance(body, str) else json.dumps(body),
-        content_type="application/json", headers={"Authorization": f"Bearer {token}"},
+        f"/internal/calls/{call.id}/tools/{name}",
+        data=body if isinstance(body, str) else json.dumps(body),
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {token}"},
     )
 
 
@@ -124,8 +126,18 @@ def test_only_the_agents_own_tools_run(acme: Tenant, call: Call, name: str) -> N
 
 
 @pytest.mark.parametrize(
-    "body", ["", "not json", "[]", "3", '{"arguments": []}', '{"arguments": {}, "turn": -1}', '{"turn": "x"}',
-             '{"turn": true}', '{"arguments": {"name": "' + 70_000 * "x" + '"}}'],
+    "body",
+    [
+        "",
+        "not json",
+        "[]",
+        "3",
+        '{"arguments": []}',
+        '{"arguments": {}, "turn": -1}',
+        '{"turn": "x"}',
+        '{"turn": true}',
+        '{"arguments": {"name": "' + 70_000 * "x" + '"}}',
+    ],
 )
 def test_a_body_that_is_not_of_its_form_is_told_in_a_sentence(acme: Tenant, call: Call, body: str) -> None:
     response = run(call, body=body)

@@ -201,7 +201,9 @@ class LanguageModelBrain:
 
     def _declared_tools(self) -> list[dict[str, Any]]:
         declared = [
-            {"type": "function", "function": tool} for tool in self._start.agent.get("tools", []) if isinstance(tool, dict)
+            {"type": "function", "function": tool}
+            for tool in self._start.agent.get("tools", [])
+            if isinstance(tool, dict)
         ]
         return [*declared, END_CALL]
 
@@ -227,7 +229,11 @@ def _assistant_message(calls: dict[int, dict[str, str]]) -> dict[str, Any]:
         "role": "assistant",
         "content": None,
         "tool_calls": [
-            {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["arguments"] or "{}"}}
+            {
+                "id": call["id"],
+                "type": "function",
+                "function": {"name": call["name"], "arguments": call["arguments"] or "{}"},
+            }
             for call in calls.values()
         ],
     }

@@ -27,7 +27,9 @@ from gpu_workers.protocol import Start, Utterance
 INTENT_LIKENESS = 0.42
 FACT_LIKENESS = 0.55
 SWITCH_LIKENESS = 0.60
-"""How close in meaning (cosine) an utterance must be to an example; higher where something else is under way."""
+SURE_LIKENESS = 0.72
+"""How close in meaning (cosine) an utterance must be to an example; higher where something else is under way, and highest
+where the utterance would also do as an answer to what was asked."""
 ANSWER_WEIGHT = 0.06
 """Each question of an intent that an utterance answers by itself brings the two closer by so much."""
 MISSES_BEFORE_HAND_OFF = 3
@@ -42,7 +44,9 @@ HAND_OFF = "I will ask somebody to call you back."
 class PolicyBrain:
     """See gpu_workers.cascade.brain.speech.Brain."""
 
-    def __init__(self, start: Start, tools: ToolClient, now: Callable[[], datetime.datetime], intents: IntentModel) -> None:
+    def __init__(
+        self, start: Start, tools: ToolClient, now: Callable[[], datetime.datetime], intents: IntentModel
+    ) -> None:
         """`now`: the business's wall clock, without a zone."""
         self._agent = start.agent
         self._business = str(start.business.get("name") or "us")
@@ -85,6 +89,9 @@ class PolicyBrain:
     def was_spoken(self, text: str, *, interrupted: bool) -> None:
         if text:
             self._last_said = text
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
     async def catch_up(self, conversation: Sequence[Utterance]) -> None:
         """Go through a conversation that another brain has led, without speaking and without running a tool again."""
@@ -156,7 +163,7 @@ class PolicyBrain:
 
     async def _respond_to_task(self, heard: str) -> AsyncIterator[Part]:
         found, likeness = self._closest_intent(heard)
-        if self._intent is None or (found is not self._intent and likeness >= SWITCH_LIKENESS and not self._answers(heard)):
+        if self._intent is None or (found is not self._intent and likeness >= self._likeness_to_switch(heard)):
             if likeness < INTENT_LIKENESS:
                 async for part in self._misunderstood():
                     yield part
@@ -230,9 +237,11 @@ class PolicyBrain:
                 yield part
             return
         again = self._pending_question()
-        yield self._say(f"Sorry, I did not understand that. {again}" if again else (
-            f"Sorry, I did not understand that. I can {self._capabilities()}."
-        ))
+        yield self._say(
+            f"Sorry, I did not understand that. {again}"
+            if again
+            else (f"Sorry, I did not understand that. I can {self._capabilities()}.")
+        )
 
     # --- tools -------------------------------------------------------------------------------------------------------
     async def _run_tool(self) -> AsyncIterator[Part]:
@@ -240,10 +249,12 @@ class PolicyBrain:
         self._is_confirming = False
         tool = self._intent.get("tool")
         if not tool or self._is_replaying:
+            done = self._filled(self._intent.get("done") or "Thank you, I have that.")
             self._leave_intent()
             self._is_closing = True
             if not self._is_replaying:
-                yield self._say(f"Thank you, I have that. {ANYTHING_ELSE}")
+                yield self._say(done)
+                yield self._say(ANYTHING_ELSE)
             return
         # Shielded: a caller who speaks now must not leave a booking made and never told.
         self._running = asyncio.create_task(self._tools.call(tool, self._arguments(), self._turn), name=f"tool {tool}")
@@ -282,7 +293,18 @@ class PolicyBrain:
 
     async def _offer_free_times(self, heard: str) -> list[Part] | None:
         """Look up free times where the caller asks for some, on the day that is known."""
-        wants = {"available", "free", "opening", "openings", "times", "slots", "earliest", "soonest", "anytime", "whenever"}
+        wants = {
+            "available",
+            "free",
+            "opening",
+            "openings",
+            "times",
+            "slots",
+            "earliest",
+            "soonest",
+            "anytime",
+            "whenever",
+        }
         service = self._slots.values.get("service")
         if "check_availability" not in self._tool_names or not service or not wants & set(words_of(heard)):
             return None
@@ -329,10 +351,20 @@ class PolicyBrain:
         arguments = {}
         for name, template in mapping.items():
             slot = re.fullmatch(r"\{(\w+)\}", template) if isinstance(template, str) else None
-            value = self._slots.values.get(slot[1]) if slot else template
-            if value is not None:
+            if slot is None:
+                arguments[name] = self._written(template) if isinstance(template, str) else template
+            elif (value := self._slots.values.get(slot[1])) is not None:
                 arguments[name] = tool_value(value)
         return arguments
+
+    def _written(self, template: str) -> str:
+        """Fill a text that people will read: values as they are written, not as they are said."""
+
+        def value_of(match: re.Match[str]) -> str:
+            value = tool_value(self._slots.values.get(match[1], ""))
+            return str(value) if not isinstance(value, bool) else "yes" if value else "no"
+
+        return re.sub(r"\{(\w+)\}", value_of, template)
 
     def _own_slots(self) -> set[str]:
         assert self._intent is not None
@@ -361,7 +393,9 @@ class PolicyBrain:
         if not self._facts or self._is_confirming and not is_question(heard):
             return None
         groups = [[fact["question"], *fact.get("also", [])] for fact in self._facts]
-        best, likeness = max((self._model.closest(piece, groups) for piece in _pieces(heard)), key=lambda found: found[1])
+        best, likeness = max(
+            (self._model.closest(piece, groups) for piece in _pieces(heard)), key=lambda found: found[1]
+        )
         needed = FACT_LIKENESS if is_question(heard) else SWITCH_LIKENESS + 0.1
         if likeness < needed or likeness < self._closest_intent(heard)[1]:
             return None
@@ -369,15 +403,18 @@ class PolicyBrain:
             return None
         return self._facts[best]
 
+    def _likeness_to_switch(self, heard: str) -> float:
+        """Return how close another intent must be for it to be taken up in the middle of this one."""
+        return SURE_LIKENESS if self._answers(heard) else SWITCH_LIKENESS
+
     def _answers(self, heard: str) -> bool:
-        """Return whether an utterance answers what was asked, so that it is not taken for a new wish."""
+        """Return whether an utterance answers what was asked, so that it is less likely a new wish."""
         if self._is_confirming:
             return answers.read_yes_no(heard) is not None
         assert self._intent is not None
         asked = [each for each in self._intent.get("questions", []) if each["name"] == self._asking]
         trial = Slots(dict(self._slots.values), self._slots.moment, self._slots.digits)
-        # Free text answers any question; whoever opens a new subject says so clearly.
-        return bool(asked and asked[0]["type"] != "text" and trial.fill(asked, heard, self._now(), self._asking))
+        return bool(asked and trial.fill(asked, heard, self._now(), self._asking))
 
     # --- state -------------------------------------------------------------------------------------------------------
     def _leave_intent(self) -> None:
@@ -411,7 +448,11 @@ class PolicyBrain:
             "name": "hand_off",
             "examples": ["I want to speak to a person", "Can I talk to somebody?", "Please have somebody call me back"],
             "questions": [
-                {"name": "name", "type": "name", "ask": "I will have somebody call you back. What is your name, please?"},
+                {
+                    "name": "name",
+                    "type": "name",
+                    "ask": "I will have somebody call you back. What is your name, please?",
+                },
                 {"name": "phone", "type": "phone", "ask": "And which number can they reach you on?"},
             ],
             "tool": "hand_off",
@@ -434,8 +475,13 @@ class PolicyBrain:
         return self._pending_question() or (ANYTHING_ELSE if self._is_closing else "How can I help you?")
 
     def _capabilities(self) -> str:
-        names = [intent["name"].replace("_", " ") for intent in self._intents[:-1]]
-        wishes = {"book": "book an appointment", "reschedule": "move one", "cancel": "cancel one", "message": "take a message"}
+        names = [intent["name"].replace("_", " ") for intent in self._intents[:-1] if intent.get("tool")]
+        wishes = {
+            "book": "book an appointment",
+            "reschedule": "move one",
+            "cancel": "cancel one",
+            "message": "take a message",
+        }
         can = [wishes.get(name, f"help you to {name}") for name in names]
         return speaking.join_options([*can, "answer questions"] if self._facts else can) or "take a message"
 

@@ -39,12 +39,33 @@ _PHRASES: list[tuple[Request, str]] = [
         r"\b(that's all|that is all|that's everything|that is everything|that'll be all|that will be all|nothing else|"
         r"i'm all set|i am all set|i'm done|we're done|no more questions)\b",
     ),
-    (Request.THANKS, r"^(?:(?:okay|ok|great|perfect|lovely|alright|wonderful) )*(?:thanks|thank you)(?: (?:so much|very much|a lot))?$"),
+    (
+        Request.THANKS,
+        r"^(?:(?:okay|ok|great|perfect|lovely|alright|wonderful) )*(?:thanks|thank you)(?: (?:so much|very much|a lot))?$",
+    ),
 ]
 
 _QUESTION_WORDS = {
-    "what", "what's", "when", "where", "where's", "how", "how's", "which", "who", "why", "do", "does", "is", "are", "can",
-    "could", "will", "would", "should", "did",
+    "what",
+    "what's",
+    "when",
+    "where",
+    "where's",
+    "how",
+    "how's",
+    "which",
+    "who",
+    "why",
+    "do",
+    "does",
+    "is",
+    "are",
+    "can",
+    "could",
+    "will",
+    "would",
+    "should",
+    "did",
 }
 
 
@@ -57,6 +78,20 @@ def read_request(heard: str) -> Request | None:
 def is_question(heard: str) -> bool:
     """Return whether an utterance asks something."""
     words = words_of(heard)
-    while words and words[0] in ("and", "so", "but", "oh", "um", "uh", "okay", "ok", "hi", "hello", "well", "yes", "no"):
+    while words and words[0] in (
+        "and",
+        "so",
+        "but",
+        "oh",
+        "um",
+        "uh",
+        "okay",
+        "ok",
+        "hi",
+        "hello",
+        "well",
+        "yes",
+        "no",
+    ):
         words.pop(0)
     return heard.rstrip().endswith("?") or bool(words) and words[0] in _QUESTION_WORDS

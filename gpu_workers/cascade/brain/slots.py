@@ -8,7 +8,7 @@ from typing import Any
 
 from gpu_workers.cascade.brain import speaking
 from gpu_workers.cascade.brain.hearing import answers
-from gpu_workers.cascade.brain.hearing.times import PARTS_OF_DAY, Moment, read_moment
+from gpu_workers.cascade.brain.hearing.times import FROM_HOUR, PARTS_OF_DAY, Moment, read_moment
 from gpu_workers.cascade.brain.hearing.words import read_digits, read_number, without_phone, words_of
 
 PHONE_DIGITS = 10
@@ -32,10 +32,14 @@ class Slots:
         """
         changed = set()
         # The digits of a telephone number are no time of day, whatever they look like.
-        gives_digits = any(each["name"] == asked and each["type"] == "phone" for each in questions) and read_digits(heard)
+        asked_type = next((each["type"] for each in questions if each["name"] == asked), "")
+        gives_digits = asked_type == "phone" and read_digits(heard)
         for question in questions:
             name = question["name"]
             if gives_digits and question["type"] in ("datetime", "date", "time"):
+                continue
+            # A story may name a day or a thing without meaning to change what was settled.
+            if asked_type == "text" and name != asked and name in self.values:
                 continue
             value = self._read(question, heard, now, asked=name == asked)
             if value is not None and value != self.values.get(name):
@@ -45,9 +49,7 @@ class Slots:
 
     def missing(self, questions: list[dict[str, Any]]) -> dict[str, Any] | None:
         """Return the first question that has no answer."""
-        return next(
-            (each for each in questions if each["name"] not in self.values and not each.get("optional")), None
-        )
+        return next((each for each in questions if each["name"] not in self.values and not each.get("optional")), None)
 
     def forget(self, name: str) -> None:
         """Ask for a value again. The day of a time stays known: `at four, then` means the same day."""
@@ -59,11 +61,11 @@ class Slots:
             case "choice":
                 return answers.read_choice(heard, question["choices"])
             case "datetime":
-                return self._read_datetime(heard, now)
+                return self._read_datetime(heard, now, from_hour=question.get("from_hour", FROM_HOUR))
             case "date":
                 return _only_if(asked or not known, read_moment(heard, now).date)
             case "time":
-                moment = read_moment(heard, now)
+                moment = read_moment(heard, now, from_hour=question.get("from_hour", FROM_HOUR))
                 return None if moment.is_vague else moment.time
             case "name":
                 return answers.read_name(heard, asked=asked and not known)
@@ -79,8 +81,8 @@ class Slots:
                 return heard.strip() if asked and heard.strip() else None
         return None
 
-    def _read_datetime(self, heard: str, now: datetime.datetime) -> datetime.datetime | None:
-        said = read_moment(without_phone(heard), now)
+    def _read_datetime(self, heard: str, now: datetime.datetime, *, from_hour: int) -> datetime.datetime | None:
+        said = read_moment(without_phone(heard), now, from_hour=from_hour)
         if said.date is None and said.time is None:
             return None
         earlier = self.moment
@@ -107,7 +109,9 @@ def ask_again(question: dict[str, Any], slots: Slots, heard: str, now: datetime.
             moment = slots.moment
             if moment.date is not None and (moment.time is None or moment.is_vague):
                 day = speaking.say_date(moment.date, now.date())
-                when = f" in the {moment.part_of_day}" if moment.part_of_day in ("morning", "afternoon", "evening") else ""
+                when = (
+                    f" in the {moment.part_of_day}" if moment.part_of_day in ("morning", "afternoon", "evening") else ""
+                )
                 return f"What time {_on(day)}{when}?"
             if moment.date is None and moment.time is not None:
                 return f"And on which day{'' if moment.is_vague else ' at ' + speaking.say_time(moment.time)}?"
@@ -141,6 +145,8 @@ def say_value(value: Any, now: datetime.datetime, *, name: str = "") -> str:
     if isinstance(value, int):
         return speaking.say_number(value) if abs(value) < 1_000_000 else str(value)
     text = str(value)
+    if name == "email" and "@" in text:
+        return speaking.say_email(text)
     return speaking.say_phone(text) if name == "phone" or (text.isdigit() and len(text) == PHONE_DIGITS) else text
 
 
@@ -155,9 +161,7 @@ def tool_value(value: Any) -> Any:
     return value
 
 
-def pick_alternative(
-    heard: str, offered: list[datetime.datetime], now: datetime.datetime
-) -> datetime.datetime | None:
+def pick_alternative(heard: str, offered: list[datetime.datetime], now: datetime.datetime) -> datetime.datetime | None:
     """Return which of the offered times was chosen: by its place, its hour or its day."""
     place = answers.read_position(heard, len(offered))
     if place is not None:

@@ -40,7 +40,9 @@ def say_time(time: datetime.time) -> str:
     if (time.hour, time.minute) == (12, 0):
         return "noon"
     hour = _SMALL[time.hour % 12 or 12]
-    minute = "" if time.minute == 0 else f" {say_number(time.minute)}" if time.minute >= 10 else f" oh {_SMALL[time.minute]}"
+    minute = (
+        "" if time.minute == 0 else f" {say_number(time.minute)}" if time.minute >= 10 else f" oh {_SMALL[time.minute]}"
+    )
     part = "in the morning" if time.hour < 12 else "in the afternoon" if time.hour < 17 else "in the evening"
     return f"{hour}{minute} {part}"
 
@@ -68,6 +70,12 @@ def say_phone(digits: str) -> str:
     return ", ".join(" ".join(_DIGITS[digit] for digit in group) for group in groups)
 
 
+def say_email(address: str) -> str:
+    """Return `anna dot smith at example dot com`."""
+    signs = {".": " dot ", "@": " at ", "_": " underscore ", "-": " dash ", "+": " plus "}
+    return re.sub(r" +", " ", "".join(signs.get(sign, sign) for sign in address)).strip()
+
+
 def say_money(amount_cents: int) -> str:
     dollars, cents = divmod(amount_cents, 100)
     said = f"{say_number(dollars)} dollar{'' if dollars == 1 else 's'}"
@@ -84,13 +92,20 @@ def join_options(options: list[str]) -> str:
 def make_speakable(text: str) -> str:
     """Return a sentence of a language model with what a voice stumbles over written out."""
     text = re.sub(r"[*_#`]+", "", text)
-    text = re.sub(r"\$(\d[\d,]*)(?:\.(\d\d))?", lambda match: say_money(
-        int(match[1].replace(",", "")) * 100 + int(match[2] or 0)), text)
     text = re.sub(
-        r"(?:\+?1[\s.-]*)?\(?\b(\d{3})\)?[\s.-]+(\d{3})[\s.-]+(\d{4})\b", lambda match: say_phone("".join(match.groups())), text
+        r"\$(\d[\d,]*)(?:\.(\d\d))?",
+        lambda match: say_money(int(match[1].replace(",", "")) * 100 + int(match[2] or 0)),
+        text,
     )
     text = re.sub(
-        r"\b(\d{1,2}):(\d\d)\b(\s*[ap]\.?m\.?)?", lambda match: _say_clock(int(match[1]), int(match[2]), match[3] or ""), text
+        r"(?:\+?1[\s.-]*)?\(?\b(\d{3})\)?[\s.-]+(\d{3})[\s.-]+(\d{4})\b",
+        lambda match: say_phone("".join(match.groups())),
+        text,
+    )
+    text = re.sub(
+        r"\b(\d{1,2}):(\d\d)\b(\s*[ap](?:\.m\.|m\b))?",
+        lambda match: _say_clock(int(match[1]), int(match[2]), match[3] or ""),
+        text,
     )
     return text.strip()
 

@@ -53,3 +53,7 @@ class Brain(Protocol):
     def was_spoken(self, text: str, *, interrupted: bool) -> None:
         """Take note of what the caller really heard of the last reply."""
         ...
+
+    async def close(self) -> None:
+        """Let go of connections: the call is over."""
+        ...

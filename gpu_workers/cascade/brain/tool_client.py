@@ -74,5 +74,9 @@ class HttpToolClient:
     @staticmethod
     def _failed(began: float, code: str) -> ToolReply:
         return ToolReply(
-            False, {}, (time.monotonic() - began) * 1000, code=code, sentence="I can't reach our system at the moment.",
+            False,
+            {},
+            (time.monotonic() - began) * 1000,
+            code=code,
+            sentence="I can't reach our system at the moment.",
         )

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import yaml
 
-from agents.tools.declarations import DECLARATIONS
+from agents.catalog.problems import problems_of, problems_of_template, read_stretch
+
+__all__ = [
+    "VERTICALS",
+    "AgentTemplate",
+    "CatalogError",
+    "all_templates",
+    "problems_of",
+    "read_catalog",
+    "read_stretch",
+    "read_template",
+    "templates_by_slug",
+]
 
 FOLDER = Path(__file__).parent
-SCHEMA = json.loads((FOLDER / "schema.json").read_text())
 VERTICALS = {
     "healthcare": "Healthcare",
     "real_estate": "Real estate",
@@ -26,11 +34,6 @@ VERTICALS = {
 }
 TEMPLATE_KEYS = ("slug", "vertical", "summary", "scenarios", "services", "opening_hours")
 """What a template file holds besides the configuration that an agent starts with."""
-
-_VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-_SLOT = re.compile(r"\{(\w+)\}")
-# Filled by the platform or by a tool's answer rather than by a question.
-_KNOWN_SLOTS = frozenset({"business", "error", "service", "starts_at", "name", "phone", "before", "price"})
 
 
 class CatalogError(Exception):
@@ -51,80 +54,17 @@ class AgentTemplate:
     opening_hours: dict[str, list[str]]
 
 
-def problems_of(config: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return (path, sentence) of all that is wrong with a configuration; an empty list for a good one."""
-    found = [
-        (".".join(str(part) for part in problem.absolute_path), _sentence(problem))
-        for problem in sorted(_VALIDATOR.iter_errors(config), key=lambda each: [str(part) for part in each.path])
-    ]
-    return found or list(_cross_checks(config))
+class _OneOfEach(yaml.SafeLoader):
+    """YAML in which a key stands once: plain YAML would keep the last and lose the others without a word."""
 
-
-def _sentence(problem: jsonschema.ValidationError) -> str:
-    match problem.validator:
-        case "required":
-            missing = next(name for name in problem.validator_value if name not in problem.instance)
-            return f"“{missing}” is missing."
-        case "additionalProperties":
-            return f"There is something here that does not belong: {problem.message}."
-        case "minLength":
-            return "This must not be empty."
-        case "maxLength":
-            return f"This must be at most {problem.validator_value} characters long."
-        case "enum":
-            return f"This must be one of {', '.join(map(str, problem.validator_value))}."
-        case "minItems":
-            return "At least one is needed."
-        case "type":
-            return f"This must be of type {problem.validator_value}."
-    return f"{problem.message}."
-
-
-def _cross_checks(config: dict[str, Any]) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for position, name in enumerate(config["tools"]):
-        if name not in DECLARATIONS:
-            found.append((f"tools.{position}", f"There is no tool “{name}”."))
-    names: set[str] = set()
-    for position, intent in enumerate(config["intents"]):
-        here = f"intents.{position}"
-        if intent["name"] in names:
-            found.append((here, f"There are two intents named “{intent['name']}”."))
-        names.add(intent["name"])
-        questions = [question["name"] for question in intent.get("questions", [])]
-        if len(set(questions)) < len(questions):
-            found.append((f"{here}.questions", "Two questions have the same name."))
-        if (tool := intent.get("tool")) and tool not in config["tools"]:
-            found.append((f"{here}.tool", f"“{tool}” is not among the agent's tools."))
-        found += _unknown_slots(here, intent, set(questions))
-        found += _argument_problems(here, intent)
-    return found
-
-
-def _unknown_slots(here: str, intent: dict[str, Any], questions: set[str]) -> list[tuple[str, str]]:
-    sentences = {key: intent[key] for key in ("confirm", "done", "failed") if key in intent}
-    sentences |= {f"arguments.{name}": str(value) for name, value in intent.get("arguments", {}).items()}
-    return [
-        (f"{here}.{key}", f"No question fills “{{{slot}}}”.")
-        for key, sentence in sentences.items()
-        for slot in _SLOT.findall(sentence)
-        if slot not in questions | (_KNOWN_SLOTS if not key.startswith("arguments") else set())
-    ]
-
-
-def _argument_problems(here: str, intent: dict[str, Any]) -> list[tuple[str, str]]:
-    declaration = DECLARATIONS.get(intent.get("tool", ""))
-    if declaration is None:
-        return []
-    parameters = declaration["parameters"]
-    given = set(intent.get("arguments") or {question["name"] for question in intent.get("questions", [])})
-    found = [
-        (f"{here}.arguments", f"The tool {intent['tool']} takes no “{name}”.")
-        for name in sorted(given - set(parameters["properties"]))
-        if intent.get("arguments")
-    ]
-    missing = sorted(set(parameters["required"]) - given)
-    return found + [(f"{here}.arguments", f"The tool {intent['tool']} needs “{name}”.") for name in missing]
+    def construct_mapping(self, node: yaml.MappingNode, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                sentence = f"the key “{key.value}” stands twice"
+                raise yaml.constructor.ConstructorError(None, None, sentence, key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, *args, **kwargs)
 
 
 def read_template(path: Path) -> AgentTemplate:
@@ -134,17 +74,24 @@ def read_template(path: Path) -> AgentTemplate:
         CatalogError: it cannot be read, or is not of its form.
     """
     try:
-        document = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
-        raise CatalogError(f"{path}: it cannot be read: {problem}") from problem
+        document = yaml.load(path.read_text(encoding="utf-8"), _OneOfEach)
+    except OSError as problem:
+        raise CatalogError(f"{path}: it cannot be read: {problem.strerror}.") from problem
+    except UnicodeDecodeError as problem:
+        raise CatalogError(f"{path}: it is not text in UTF-8.") from problem
+    except yaml.MarkedYAMLError as problem:
+        line = problem.problem_mark.line + 1 if problem.problem_mark else 1
+        raise CatalogError(f"{path}: line {line} is not YAML as it is needed here: {problem.problem}.") from problem
+    except yaml.YAMLError as problem:
+        raise CatalogError(f"{path}: it is not YAML: {' '.join(str(problem).split())}.") from problem
     if not isinstance(document, dict):
         raise CatalogError(f"{path}: it must be a mapping of keys to values.")
     for key in ("slug", "vertical", "summary", "scenarios"):
         if key not in document:
             raise CatalogError(f"{path}: “{key}” is missing.")
-    if problems := problems_of(document):
+    if problems := problems_of_template(document):
         where, sentence = problems[0]
-        raise CatalogError(f"{path}: {where or 'top level'}: {sentence}")
+        raise CatalogError(f"{path}: {where}: {sentence}" if where else f"{path}: {sentence}")
     if document["vertical"] != path.parent.name:
         raise CatalogError(f"{path}: it says vertical “{document['vertical']}” but lies in “{path.parent.name}”.")
     return AgentTemplate(
@@ -170,6 +117,7 @@ def all_templates() -> tuple[AgentTemplate, ...]:
 
 
 def read_catalog(folder: Path) -> tuple[AgentTemplate, ...]:
+    """Return the templates in a folder's folders, one a vertical. Raises as all_templates does."""
     found: dict[str, AgentTemplate] = {}
     for path in sorted(folder.glob("*/*.yaml")):
         template = read_template(path)

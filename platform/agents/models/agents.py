@@ -62,7 +62,9 @@ class AgentVersion(TenantOwned):
     config = models.JSONField()
     engine = models.CharField(max_length=16)
     note = models.CharField(max_length=200, blank=True)
-    published_by = models.ForeignKey(User, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
+    published_by = models.ForeignKey(
+        User, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
+    )
     published_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

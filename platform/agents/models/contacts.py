@@ -11,10 +11,12 @@ from tenants.ownership import TenantForeignKey, TenantManager, TenantOwned, Tena
 
 
 def normalise_phone(number: str) -> str:
-    """Return a telephone number as its digits, with a leading + where it had one; a US number gains its +1."""
+    """Return a telephone number as its digits, with a leading + where the country is known; a US number gains +1."""
     digits = re.sub(r"\D", "", number)
-    if number.strip().startswith("+"):
+    if number.strip().startswith("+") and digits:
         return f"+{digits}"
+    if digits.startswith("00") and len(digits) > 9:
+        return f"+{digits[2:]}"
     if len(digits) == 10:
         return f"+1{digits}"
     if len(digits) == 11 and digits.startswith("1"):

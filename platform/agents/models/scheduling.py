@@ -30,7 +30,9 @@ class OpeningHours(TenantOwned):
         ordering = ["weekday", "opens_at"]
         verbose_name_plural = "opening hours"
         constraints = [
-            models.CheckConstraint(condition=models.Q(closes_at__gt=models.F("opens_at")), name="opens_before_it_closes"),
+            models.CheckConstraint(
+                condition=models.Q(closes_at__gt=models.F("opens_at")), name="opens_before_it_closes"
+            ),
             models.CheckConstraint(condition=models.Q(weekday__lte=6), name="weekday_is_known"),
         ]
 
@@ -48,7 +50,9 @@ class Closure(TenantOwned):
     class Meta:
         ordering = ["first_date"]
         constraints = [
-            models.CheckConstraint(condition=models.Q(last_date__gte=models.F("first_date")), name="closure_has_an_order")
+            models.CheckConstraint(
+                condition=models.Q(last_date__gte=models.F("first_date")), name="closure_has_an_order"
+            )
         ]
 
     def __str__(self) -> str:
@@ -104,6 +108,7 @@ class Appointment(TenantOwned):
 
     service = TenantForeignKey(Service, on_delete=models.PROTECT, related_name="appointments")
     contact = TenantForeignKey(Contact, on_delete=models.PROTECT, related_name="appointments")
+    name = models.CharField(max_length=120, blank=True, help_text="Who comes: one number may book for several people.")
     resource = models.CharField(max_length=40)
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField()
@@ -118,15 +123,22 @@ class Appointment(TenantOwned):
         ordering = ["starts_at"]
         indexes = [models.Index(fields=["tenant", "starts_at"], name="appointments_by_time")]
         constraints = [
-            models.CheckConstraint(condition=models.Q(ends_at__gt=models.F("starts_at")), name="appointment_takes_time"),
+            models.CheckConstraint(
+                condition=models.Q(ends_at__gt=models.F("starts_at")), name="appointment_takes_time"
+            ),
             ExclusionConstraint(
                 name="no_double_booking",
                 expressions=[
                     ("tenant", RangeOperators.EQUAL),
                     ("resource", RangeOperators.EQUAL),
                     (
-                        Func("starts_at", "ends_at", RangeBoundary(), function="TSTZRANGE",
-                             output_field=DateTimeRangeField()),
+                        Func(
+                            "starts_at",
+                            "ends_at",
+                            RangeBoundary(),
+                            function="TSTZRANGE",
+                            output_field=DateTimeRangeField(),
+                        ),
                         RangeOperators.OVERLAPS,
                     ),
                 ],
@@ -137,10 +149,15 @@ class Appointment(TenantOwned):
     def __str__(self) -> str:
         return f"{self.service} at {self.starts_at:%Y-%m-%d %H:%M}"
 
+    @property
+    def who(self) -> str:
+        return self.name or str(self.contact)
+
     def cancel(self) -> None:
         self.status = self.Status.CANCELLED
         self.save(update_fields=["status"])
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.resource = self.resource or self.service.resource
+        self.name = self.name or self.contact.name
         super().save(*args, **kwargs)

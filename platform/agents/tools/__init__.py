@@ -41,11 +41,16 @@ def run_tool(name: str, arguments: dict[str, Any], context: ToolContext) -> Tool
     problem = next(iter(sorted(_VALIDATORS[name].iter_errors(arguments), key=lambda each: list(each.path))), None)
     if problem is not None:
         return _invalid(problem)
+    # PostgreSQL keeps no text with this character.
+    arguments = {key: value.replace("\0", "") if isinstance(value, str) else value for key, value in arguments.items()}
     try:
         return ToolResult(ok=True, result=TOOLS[name](arguments, context))
     except ToolRefused as refusal:
         return ToolResult(
-            ok=False, result=refusal.result, error_code=refusal.code, error_sentence=refusal.sentence,
+            ok=False,
+            result=refusal.result,
+            error_code=refusal.code,
+            error_sentence=refusal.sentence,
             error_slot=refusal.slot,
         )
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-_PHONE = {"type": "string", "minLength": 7, "maxLength": 24, "description": "Telephone number, digits."}
+_PHONE = {
+    "type": "string",
+    # 7 to 15 digits, as the numbering plan of the world's telephones allows, however they are written.
+    "pattern": r"^\s*\+?(?:[\s().-]*[0-9]){7,15}[\s().-]*$",
+    "maxLength": 40,
+    "description": "Telephone number, digits.",
+}
 _NAME = {"type": "string", "minLength": 1, "maxLength": 120, "description": "The caller's name."}
 _TIME = {
     "type": "string",
@@ -18,7 +24,10 @@ def _declare(description: str, required: list[str], **properties: dict[str, Any]
     return {
         "description": description,
         "parameters": {
-            "type": "object", "properties": properties, "required": required, "additionalProperties": False,
+            "type": "object",
+            "properties": properties,
+            "required": required,
+            "additionalProperties": False,
         },
     }
 
@@ -33,7 +42,10 @@ DECLARATIONS: dict[str, dict[str, Any]] = {
     "book_appointment": _declare(
         "Book a service for the caller. Only after the caller has confirmed service, time and name.",
         ["service", "starts_at", "name", "phone"],
-        service=_SERVICE, starts_at=_TIME, name=_NAME, phone=_PHONE,
+        service=_SERVICE,
+        starts_at=_TIME,
+        name=_NAME,
+        phone=_PHONE,
         email={"type": "string", "format": "email", "maxLength": 254},
         notes={"type": "string", "maxLength": 500},
     ),
@@ -47,7 +59,8 @@ DECLARATIONS: dict[str, dict[str, Any]] = {
     "save_contact": _declare(
         "Keep the caller's details for the business.",
         ["name", "phone"],
-        name=_NAME, phone=_PHONE,
+        name=_NAME,
+        phone=_PHONE,
         email={"type": "string", "format": "email", "maxLength": 254},
         notes={"type": "string", "maxLength": 2000},
     ),
@@ -55,13 +68,15 @@ DECLARATIONS: dict[str, dict[str, Any]] = {
         "Pass a message on to the people of the business, by e-mail.",
         ["message"],
         message={"type": "string", "minLength": 2, "maxLength": 2000},
-        name=_NAME, phone=_PHONE,
+        name=_NAME,
+        phone=_PHONE,
     ),
     "hand_off": _declare(
         "Ask a person to call back, when the agent cannot help or the caller asks for a person.",
         ["reason"],
         reason={"type": "string", "minLength": 2, "maxLength": 500},
-        name=_NAME, phone=_PHONE,
+        name=_NAME,
+        phone=_PHONE,
     ),
 }
 

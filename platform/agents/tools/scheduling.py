@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Any
 
 from agents import scheduling
@@ -11,20 +12,26 @@ from agents.models import Appointment, Service
 from agents.models.contacts import normalise_phone
 from agents.tools.contract import ToolContext, ToolRefused
 
+OFFERED = 6
+"""How many services are named to a caller who asked for another."""
+
 
 def check_availability(arguments: dict[str, Any], context: ToolContext) -> dict[str, Any]:
     service = _service(arguments["service"])
     wish = _time(arguments["starts_at"]) if "starts_at" in arguments else None
     if wish is None:
-        first = scheduling.free_times(
-            service, first=context.now, last=context.now + scheduling.SEARCH, now=context.now
-        )
+        first = scheduling.free_times(service, first=context.now, last=context.now + scheduling.SEARCH, now=context.now)
         times = [at for at, _ in zip(first, range(3), strict=False)]
         return {"service": service.name, "free": False, "alternatives": _walls(times)}
     try:
         scheduling.check_bookable(service, wish, now=context.now)
     except scheduling.NotBookable as refusal:
-        return {"service": service.name, "free": False, "alternatives": _walls(refusal.alternatives)}
+        return {
+            "service": service.name,
+            "free": False,
+            "why": refusal.sentence,
+            "alternatives": _walls(refusal.alternatives),
+        }
     return {"service": service.name, "free": True, "starts_at": _wall(wish), "alternatives": []}
 
 
@@ -32,11 +39,17 @@ def book_appointment(arguments: dict[str, Any], context: ToolContext) -> dict[st
     service = _service(arguments["service"])
     starts_at = _time(arguments["starts_at"])
     contact = keep_contact(
-        name=arguments["name"], phone=arguments["phone"], email=arguments.get("email", ""),
+        name=arguments["name"],
+        phone=arguments["phone"],
+        email=arguments.get("email", ""),
     )
     try:
         appointment = scheduling.book(
-            service=service, contact=contact, starts_at=starts_at, now=context.now, call_id=context.call_id,
+            service=service,
+            contact=contact,
+            starts_at=starts_at,
+            now=context.now,
+            call_id=context.call_id,
             notes=arguments.get("notes", ""),
         )
     except scheduling.NotBookable as refusal:
@@ -68,14 +81,34 @@ def cancel_appointment(arguments: dict[str, Any], context: ToolContext) -> dict[
 
 
 def _service(name: str) -> Service:
+    """Return the service that a caller means: the one named, the longest one that is part of what was said, or the only
+    one that the words said are part of."""
     services = list(Service.objects.filter(is_active=True))
-    wanted = name.strip().casefold()
-    exact = [service for service in services if service.name.casefold() == wanted]
-    close = [service for service in services if wanted in service.name.casefold() or service.name.casefold() in wanted]
-    if not (exact or close):
-        offered = ", ".join(service.name for service in services[:6])
-        raise ToolRefused("unknown_service", f"We don't offer that. We offer {offered}.", slot="service")
-    return (exact or close)[0]
+    if not services:
+        raise ToolRefused("nothing_to_book", "Nothing can be booked with us at the moment.")
+    wanted = " ".join(name.casefold().split())
+    said = [service for service in services if _is_within(service.name, wanted)]
+    if said:
+        return max(said, key=lambda service: len(service.name))
+    meant = [service for service in services if wanted and _is_within(wanted, service.name)]
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        raise ToolRefused("unclear_service", f"Do you mean {_either(meant)}?", slot="service")
+    raise ToolRefused(
+        "unknown_service", f"We don't offer that. You can choose {_either(services[:OFFERED])}.", slot="service"
+    )
+
+
+def _is_within(words: str, sentence: str) -> bool:
+    """Return whether whole words stand within a sentence, as said or in the plural."""
+    pattern = rf"(?<!\w){re.escape(' '.join(words.casefold().split()))}(?:s|es)?(?!\w)"
+    return re.search(pattern, " ".join(sentence.casefold().split())) is not None
+
+
+def _either(services: list[Service]) -> str:
+    *first, last = [service.name for service in services]
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _time(wall: str) -> datetime.datetime:
@@ -88,7 +121,7 @@ def _time(wall: str) -> datetime.datetime:
 def _upcoming(phone: str, context: ToolContext) -> Any:
     return (
         Appointment.objects.booked()
-        .filter(ends_at__gt=context.now)
+        .filter(starts_at__gt=context.now)
         .of_phone(normalise_phone(phone))
         .select_related("service", "contact")
         .order_by("starts_at")
@@ -117,7 +150,7 @@ def _described(appointment: Appointment) -> dict[str, Any]:
         "appointment_id": str(appointment.pk),
         "service": appointment.service.name,
         "starts_at": _wall(appointment.starts_at),
-        "name": appointment.contact.name,
+        "name": appointment.who,
     }
 
 

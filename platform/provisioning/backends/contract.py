@@ -115,8 +115,12 @@ class DeploymentSpec:
     def tags(self) -> dict[str, str]:
         """Labels by which a provider's bill is read back."""
         return {
-            "warmline": self.environment, "tenant": self.tenant_id, "pool": self.pool_id, "worker": self.worker,
-            "region": self.region, "spec": self.spec_hash(),
+            "warmline": self.environment,
+            "tenant": self.tenant_id,
+            "pool": self.pool_id,
+            "worker": self.worker,
+            "region": self.region,
+            "spec": self.spec_hash(),
         }
 
     def to_document(self) -> dict[str, Any]:

@@ -106,9 +106,7 @@ class Deployment(TenantOwned):
             ),
         ]
         indexes = [
-            models.Index(
-                fields=["tenant", "worker"], condition=models.Q(state="ready"), name="deployments_ready"
-            ),
+            models.Index(fields=["tenant", "worker"], condition=models.Q(state="ready"), name="deployments_ready"),
         ]
 
     def __str__(self) -> str:
@@ -119,17 +117,20 @@ class Deployment(TenantOwned):
         """Make the pending deployment of a pool's specification as it is now."""
         spec = pool.spec()
         return cls.objects.create(
-            pool=pool, name=spec.name, backend=pool.backend, worker=spec.worker, region=spec.region,
-            spec=spec.to_document(), spec_hash=spec.spec_hash(),
+            pool=pool,
+            name=spec.name,
+            backend=pool.backend,
+            worker=spec.worker,
+            region=spec.region,
+            spec=spec.to_document(),
+            spec_hash=spec.spec_hash(),
             rate_nano_dollars_per_second=pool.rate_nano_dollars_per_second,
         )
 
     # --- as the backend knows it ------------------------------------------------------------------------------------
     @property
     def ref(self) -> DeploymentRef:
-        return DeploymentRef(
-            name=self.name, worker=self.worker, region=self.region, tenant_id=str(self.tenant_id)
-        )
+        return DeploymentRef(name=self.name, worker=self.worker, region=self.region, tenant_id=str(self.tenant_id))
 
     @property
     def specification(self) -> DeploymentSpec:
@@ -155,7 +156,9 @@ class Deployment(TenantOwned):
 
     def become_ready(self, priming: PrimingReport) -> None:
         self.priming = {
-            "boots": list(priming.boots), "boot_ms": list(priming.boot_ms), "failures": list(priming.failures)
+            "boots": list(priming.boots),
+            "boot_ms": list(priming.boot_ms),
+            "failures": list(priming.failures),
         }
         self.ready_at = timezone.now()
         self._become(self.State.READY, problem="")
@@ -206,8 +209,13 @@ class Deployment(TenantOwned):
         if state not in self.TRANSITIONS[self.State(self.state)]:
             raise WrongState(f"{self} cannot become {state}: it is {self.state}.")
         changes: dict[str, Any] = {
-            "state": state, "state_changed_at": timezone.now(), "attempts": 0, "retry_at": None,
-            "ready_at": self.ready_at, "stopped_at": self.stopped_at, "priming": self.priming,
+            "state": state,
+            "state_changed_at": timezone.now(),
+            "attempts": 0,
+            "retry_at": None,
+            "ready_at": self.ready_at,
+            "stopped_at": self.stopped_at,
+            "priming": self.priming,
             "problem_is_permanent": self.problem_is_permanent,
         }
         if problem is not None:
@@ -270,9 +278,13 @@ class Container(TenantOwned):
     def follow(self, report: ContainerReport, *, is_new: bool = False) -> None:
         """Take over what the backend reports; nothing is written where nothing changed."""
         news = {
-            "state": str(report.state), "boot": report.boot, "sessions": report.sessions,
+            "state": str(report.state),
+            "boot": report.boot,
+            "sessions": report.sessions,
             "boot_ms": None if report.boot_ms is None else round(report.boot_ms),
-            "ready_at": report.ready_at, "stopped_at": report.stopped_at, "why": str(report.why),
+            "ready_at": report.ready_at,
+            "stopped_at": report.stopped_at,
+            "why": str(report.why),
             "exit_code": report.exit_code,
         }
         changed = [name for name, value in news.items() if getattr(self, name) != value]

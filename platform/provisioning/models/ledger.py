@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Sequence
 from typing import ClassVar
-from zoneinfo import ZoneInfo
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models.functions import Now, Trunc
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
@@ -28,17 +29,27 @@ class CostEntryQuerySet(TenantQuerySet):
     def since(self, at: datetime.datetime) -> CostEntryQuerySet:
         return self.filter(occurred_at__gte=at)
 
-    def by_period(self, size: str, zone: ZoneInfo) -> dict[datetime.datetime, dict[str, int]]:
-        """Return nano-dollars by part for each `hour` or `day` of the zone, named by its beginning."""
+    def by_periods(self, beginnings: Sequence[datetime.datetime]) -> list[dict[str, int]]:
+        """Return nano-dollars by part for each period: from its beginning to the next one's, the last up to now.
+
+        The database looks each entry's period up in the list: truncating 100,000 of them takes twice as long.
+        """
+        number = models.Func(
+            models.F("occurred_at"),
+            models.Value(list(beginnings), output_field=ArrayField(models.DateTimeField())),
+            function="width_bucket",
+            output_field=models.IntegerField(),
+        )
         rows = (
-            self.order_by()
-            .annotate(begin=Trunc("occurred_at", size, tzinfo=zone))
-            .values_list("begin", "part")
+            self.since(beginnings[0])
+            .order_by()
+            .annotate(number=number)
+            .values_list("number", "part")
             .annotate(total=models.Sum("nano_dollars"))
         )
-        periods: dict[datetime.datetime, dict[str, int]] = {}
-        for begin, part, total in rows:
-            periods.setdefault(begin, {})[part] = int(total)
+        periods: list[dict[str, int]] = [{} for _ in beginnings]
+        for place, part, total in rows:
+            periods[place - 1][part] = int(total)
         return periods
 
     def by_pool(self) -> dict[uuid.UUID, int]:

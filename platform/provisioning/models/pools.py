@@ -44,8 +44,15 @@ class Pool(TenantOwned):
     """Workers of one kind in one region. Its autoscaling is changed live; all else needs a new deployment."""
 
     SPEC_FIELDS = (
-        "image", "checkpoint", "gpu", "cpu_millicores", "memory_mib", "sessions_per_container", "snapshots",
-        "startup_timeout_seconds", "exit_grace_seconds",
+        "image",
+        "checkpoint",
+        "gpu",
+        "cpu_millicores",
+        "memory_mib",
+        "sessions_per_container",
+        "snapshots",
+        "startup_timeout_seconds",
+        "exit_grace_seconds",
     )
     AUTOSCALING_FIELDS = ("min_containers", "buffer_containers", "max_containers", "scaledown_window_seconds")
 
@@ -89,7 +96,8 @@ class Pool(TenantOwned):
         ordering = ["worker", "region"]
         constraints = [
             models.UniqueConstraint(
-                fields=["tenant", "worker", "region"], name="one_pool_per_worker_and_region",
+                fields=["tenant", "worker", "region"],
+                name="one_pool_per_worker_and_region",
                 violation_error_message="There is a pool of this worker in this region already: change that one.",
             ),
             models.CheckConstraint(
@@ -98,7 +106,7 @@ class Pool(TenantOwned):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_worker_display()} in {self.get_region_display()}"
+        return f"{self.get_worker_display()} · {self.get_region_display()}"
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -115,16 +123,23 @@ class Pool(TenantOwned):
     def rate_nano_dollars_per_second(self) -> int:
         """What one of its containers costs, by today's prices."""
         return prices.rate_of(
-            gpu=self.gpus[0] if self.gpus else "", cpu_millicores=self.cpu_millicores, memory_mib=self.memory_mib,
+            gpu=self.gpus[0] if self.gpus else "",
+            cpu_millicores=self.cpu_millicores,
+            memory_mib=self.memory_mib,
             region=self.region,
         )
 
     def spec(self) -> DeploymentSpec:
         """Return what a backend is to run."""
         return DeploymentSpec(
-            environment=settings.ENVIRONMENT, tenant_id=str(self.tenant_id), tenant_slug=self.tenant.slug,
-            pool_id=str(self.pk), worker=self.worker, region=self.region,
-            **{field: getattr(self, field) for field in self.SPEC_FIELDS if field != "gpu"}, gpu=self.gpus,
+            environment=settings.ENVIRONMENT,
+            tenant_id=str(self.tenant_id),
+            tenant_slug=self.tenant.slug,
+            pool_id=str(self.pk),
+            worker=self.worker,
+            region=self.region,
+            **{field: getattr(self, field) for field in self.SPEC_FIELDS if field != "gpu"},
+            gpu=self.gpus,
         )
 
     def clean(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -64,6 +64,15 @@ def dollars(nano_dollars: int | None) -> str:
     raise AssertionError("nine digits hold every nano-dollar")
 
 
+def dollars_up_to(most_nano_dollars: int) -> Callable[[float], str]:
+    """Return how to write amounts on one scale: all with the digits that the largest of them needs."""
+    most = most_nano_dollars / NANO_DOLLARS
+    digits = 2
+    while most and most < 10 ** (2 - digits) and digits < 9:
+        digits += 1
+    return lambda nano_dollars: f"${nano_dollars / NANO_DOLLARS:,.{digits}f}"
+
+
 @register.filter
 def cents(value: int | None) -> str:
     """Return cents as dollars: "$149", "$0.12"."""
@@ -95,6 +104,12 @@ def ago(moment: datetime | None) -> str | SafeString:
 
 
 @register.filter
+def humanise(slug: str) -> str:
+    """Return a slug as words: "home_services" is "Home services"."""
+    return str(slug).replace("_", " ").replace("-", " ").capitalize()
+
+
+@register.filter
 def action_words(action: str) -> str:
     """Return an action of the audit trail as words: "api_key.revoked" is "API key revoked"."""
     return humanise(action.replace(".", " ")).replace("Api key", "API key")
@@ -105,11 +120,13 @@ def details(document: dict[str, Any]) -> str:
     """Return details of the audit trail in one line; a pair of values reads as a change."""
 
     def said(value: Any) -> str:
-        if isinstance(value, list) and len(value) == 2:
-            return f"{said(value[0])} → {said(value[1])}"
+        if isinstance(value, list):
+            # pools.change_pool writes a change as [before, after]; lists of words are just lists.
+            is_change = len(value) == 2 and not all(isinstance(each, str) for each in value)
+            return (" → " if is_change else ", ").join(map(said, value)) or NOTHING
         if isinstance(value, bool):
             return "on" if value else "off"
-        if isinstance(value, list | dict):
+        if isinstance(value, dict):
             return json.dumps(value)
         return NOTHING if value in (None, "") else str(value)
 

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Count
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -19,7 +19,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from agents import versions
 from agents.catalog import VERTICALS, all_templates, problems_of, templates_by_slug
 from agents.models import Agent, AgentVersion
-from tenants.access import tenant_access
+from tenants.access import TenantRequest, tenant_access
 from tenants.models import Role
 from voice.buckets import summary
 from voice.models import Call, CallDay
@@ -31,7 +31,9 @@ DAYS = 7
 
 
 class NewAgentForm(forms.Form):
-    template = forms.ChoiceField(error_messages={"required": "Choose a template.", "invalid_choice": "Choose a template."})
+    template = forms.ChoiceField(
+        error_messages={"required": "Choose a template.", "invalid_choice": "Choose a template."}
+    )
     name = forms.CharField(max_length=80, required=False, help_text="Empty: the template's own.")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -41,7 +43,9 @@ class NewAgentForm(forms.Form):
 
 class AccessForm(forms.Form):
     allowed_origins = forms.CharField(
-        required=False, widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}), label="Pages that may call it",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
+        label="Pages that may call it",
         help_text="Origins like https://www.example.com, one a line. A single * allows every page.",
     )
     calls_per_minute = forms.IntegerField(
@@ -55,7 +59,7 @@ class AccessForm(forms.Form):
 
 @tenant_access(Role.VIEWER)
 @require_GET
-def agents(request: HttpRequest) -> HttpResponse:
+def agents(request: TenantRequest) -> HttpResponse:
     today = timezone.localdate()
     figures = CallDay.objects.between(today - datetime.timedelta(days=DAYS - 1), today).by_agent()
     rows = [
@@ -72,12 +76,13 @@ def agents(request: HttpRequest) -> HttpResponse:
 
 @tenant_access(Role.DEVELOPER)
 @require_http_methods(["GET", "POST"])
-def agent_new(request: HttpRequest) -> HttpResponse:
+def agent_new(request: TenantRequest) -> HttpResponse:
     form = NewAgentForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
             made = versions.create_agent_from_template(
-                template=templates_by_slug()[form.cleaned_data["template"]], name=form.cleaned_data["name"],
+                template=templates_by_slug()[form.cleaned_data["template"]],
+                name=form.cleaned_data["name"],
                 actor=request.user,
             )
         except versions.NotPossible as refusal:
@@ -94,20 +99,22 @@ def agent_new(request: HttpRequest) -> HttpResponse:
 
 @tenant_access(Role.VIEWER)
 @require_GET
-def agent(request: HttpRequest, agent_slug: str) -> HttpResponse:
+def agent(request: TenantRequest, agent_slug: str) -> HttpResponse:
     return _agent_page(request, _agent(agent_slug))
 
 
 def _agent_page(
-    request: HttpRequest, found: Agent, form: AccessForm | None = None, *, status: int = 200
+    request: TenantRequest, found: Agent, form: AccessForm | None = None, *, status: int = 200
 ) -> HttpResponse:
     today = timezone.localdate()
     days = CallDay.objects.between(today - datetime.timedelta(days=DAYS - 1), today).filter(agent_id=found.pk)
     context = {
         **_about(found),
-        "form": form or AccessForm(
+        "form": form
+        or AccessForm(
             initial={
-                "allowed_origins": "\n".join(found.allowed_origins), "calls_per_minute": found.calls_per_minute,
+                "allowed_origins": "\n".join(found.allowed_origins),
+                "calls_per_minute": found.calls_per_minute,
             }
         ),
         "address": f"{settings.GATEWAY_URL}/agent/{found.public_key}",
@@ -120,7 +127,7 @@ def _agent_page(
 
 @tenant_access(Role.DEVELOPER)
 @require_POST
-def agent_access(request: HttpRequest, agent_slug: str) -> HttpResponse:
+def agent_access(request: TenantRequest, agent_slug: str) -> HttpResponse:
     found = _agent(agent_slug)
     form = AccessForm(request.POST)
     if form.is_valid():
@@ -136,7 +143,7 @@ def agent_access(request: HttpRequest, agent_slug: str) -> HttpResponse:
 
 @tenant_access(Role.DEVELOPER)
 @require_POST
-def agent_ticket(request: HttpRequest, agent_slug: str) -> HttpResponse:
+def agent_ticket(request: TenantRequest, agent_slug: str) -> HttpResponse:
     """Answer with the address of one call, for the talk panel."""
     found = _agent(agent_slug)
     try:
@@ -148,7 +155,7 @@ def agent_ticket(request: HttpRequest, agent_slug: str) -> HttpResponse:
 
 @tenant_access(Role.DEVELOPER)
 @require_http_methods(["GET", "POST"])
-def agent_edit(request: HttpRequest, agent_slug: str) -> HttpResponse:
+def agent_edit(request: TenantRequest, agent_slug: str) -> HttpResponse:
     found = _agent(agent_slug)
     if request.method == "GET":
         return _draft_page(request, found, found.draft)
@@ -177,7 +184,12 @@ def agent_edit(request: HttpRequest, agent_slug: str) -> HttpResponse:
 
 
 def _draft_page(
-    request: HttpRequest, found: Agent, draft: dict[str, Any], *, note: str = "", is_unsaved: bool = False,
+    request: TenantRequest,
+    found: Agent,
+    draft: dict[str, Any],
+    *,
+    note: str = "",
+    is_unsaved: bool = False,
     status: int = 200,
 ) -> HttpResponse:
     context = {
@@ -191,7 +203,7 @@ def _draft_page(
 
 @tenant_access(Role.VIEWER)
 @require_GET
-def agent_versions(request: HttpRequest, agent_slug: str) -> HttpResponse:
+def agent_versions(request: TenantRequest, agent_slug: str) -> HttpResponse:
     """All versions, and the differences between the two that the address names (`draft` is one too)."""
     found = _agent(agent_slug)
     published = list(found.versions.select_related("published_by").annotate(calls_count=Count("calls")))
@@ -206,14 +218,15 @@ def agent_versions(request: HttpRequest, agent_slug: str) -> HttpResponse:
         "newer": newer,
         "can_compare": older in configs and newer in configs,
         "differences": readable_differences(configs[older], configs[newer])
-        if older in configs and newer in configs else [],
+        if older in configs and newer in configs
+        else [],
     }
     return TemplateResponse(request, "web/agents/agent_versions.html", context)
 
 
 @tenant_access(Role.VIEWER)
 @require_GET
-def agent_version(request: HttpRequest, agent_slug: str, number: int) -> HttpResponse:
+def agent_version(request: TenantRequest, agent_slug: str, number: int) -> HttpResponse:
     found = _agent(agent_slug)
     version = get_object_or_404(found.versions.select_related("published_by"), number=number)
     before = found.versions.filter(number__lt=number).first()
@@ -229,17 +242,21 @@ def agent_version(request: HttpRequest, agent_slug: str, number: int) -> HttpRes
 
 @tenant_access(Role.DEVELOPER)
 @require_POST
-def agent_roll_back(request: HttpRequest, agent_slug: str, number: int) -> HttpResponse:
+def agent_roll_back(request: TenantRequest, agent_slug: str, number: int) -> HttpResponse:
     found = _agent(agent_slug)
     version = get_object_or_404(AgentVersion.objects.filter(agent=found), number=number)
-    versions.roll_back(agent=found, version=version, actor=request.user)
-    messages.success(request, f"Version {number} is live again. Calls that are going on keep theirs.")
+    try:
+        versions.roll_back(agent=found, version=version, actor=request.user)
+    except versions.NotPossible as refusal:
+        messages.warning(request, str(refusal))
+    else:
+        messages.success(request, f"Version {number} is live again. Calls that are going on keep theirs.")
     return redirect("web:agent_versions", tenant_slug=request.tenant.slug, agent_slug=found.slug)
 
 
 @tenant_access(Role.ADMIN)
 @require_POST
-def agent_archive(request: HttpRequest, agent_slug: str) -> HttpResponse:
+def agent_archive(request: TenantRequest, agent_slug: str) -> HttpResponse:
     found = _agent(agent_slug)
     versions.archive(agent=found, actor=request.user)
     messages.success(request, f"{found.name} is archived: it takes no calls. Its calls and versions stay.")

@@ -11,7 +11,7 @@ from django import forms
 from django.contrib import messages
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db.models import Max, Q
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -21,7 +21,7 @@ from agents import calendar as journeys
 from agents import scheduling
 from agents.models import Appointment, Closure, Contact, HandOff, Message, OpeningHours, Service
 from agents.models.scheduling import WEEKDAYS
-from tenants.access import tenant_access
+from tenants.access import TenantRequest, tenant_access
 from tenants.models import Role
 from web.paging import page_of
 from web.week import week_of
@@ -32,8 +32,10 @@ A_PHONE = RegexValidator(r"^\+?[\d\s().-]{7,24}$", "Write it in digits, like +1 
 
 def _moment(label: str = "Begins") -> forms.DateTimeField:
     return forms.DateTimeField(
-        label=label, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
-        input_formats=["%Y-%m-%dT%H:%M"], error_messages={"invalid": "Write a date and a time."},
+        label=label,
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        input_formats=["%Y-%m-%dT%H:%M"],
+        error_messages={"invalid": "Write a date and a time."},
     )
 
 
@@ -96,7 +98,9 @@ class ServiceForm(forms.Form):
         required=False, min_value=0, max_digits=8, decimal_places=2, help_text="Empty: callers are not told."
     )
     resource = forms.CharField(
-        max_length=40, initial="main", label="Occupies",
+        max_length=40,
+        initial="main",
+        label="Occupies",
         help_text="Services that occupy the same chair, room or person are never booked at the same time.",
     )
     is_active = forms.BooleanField(required=False, initial=True, label="Can be booked")
@@ -106,8 +110,11 @@ class ServiceForm(forms.Form):
         price = None if service.price_cents is None else service.price_cents / 100
         return cls(
             initial={
-                "name": service.name, "duration_minutes": service.duration_minutes, "price": price,
-                "resource": service.resource, "is_active": service.is_active,
+                "name": service.name,
+                "duration_minutes": service.duration_minutes,
+                "price": price,
+                "resource": service.resource,
+                "is_active": service.is_active,
             }
         )
 
@@ -139,7 +146,7 @@ def read_stretches(line: str) -> list[journeys.Stretch]:
 
 @tenant_access(Role.VIEWER)
 @require_GET
-def calendar(request: HttpRequest) -> HttpResponse:
+def calendar(request: TenantRequest) -> HttpResponse:
     try:
         day = datetime.date.fromisoformat(request.GET.get("day", ""))
     except ValueError:
@@ -154,7 +161,7 @@ def _waiting() -> int:
 
 @tenant_access(Role.DEVELOPER)
 @require_http_methods(["GET", "POST"])
-def appointment_new(request: HttpRequest) -> HttpResponse:
+def appointment_new(request: TenantRequest) -> HttpResponse:
     form = AppointmentForm(request.POST or None, initial={"starts_at": request.GET.get("at", "")})
     alternatives: list[datetime.datetime] = []
     if request.method == "POST" and form.is_valid():
@@ -164,7 +171,7 @@ def appointment_new(request: HttpRequest) -> HttpResponse:
             form.add_error("starts_at", refusal.sentence)
             alternatives = refusal.alternatives
         else:
-            messages.success(request, f"{made.service} for {made.contact} is booked.")
+            messages.success(request, f"{made.service} for {made.who} is booked.")
             return _to_day(request, made)
     context = {"form": form, "alternatives": alternatives, "waiting": _waiting()}
     return TemplateResponse(request, "web/calendar/appointment_new.html", context, status=422 if form.errors else 200)
@@ -172,14 +179,18 @@ def appointment_new(request: HttpRequest) -> HttpResponse:
 
 @tenant_access(Role.VIEWER)
 @require_GET
-def appointment(request: HttpRequest, appointment_id: uuid.UUID) -> HttpResponse:
+def appointment(request: TenantRequest, appointment_id: uuid.UUID) -> HttpResponse:
     found = _appointment(appointment_id)
     return _appointment_page(request, found, MoveForm(initial={"starts_at": timezone.localtime(found.starts_at)}))
 
 
 def _appointment_page(
-    request: HttpRequest, found: Appointment, form: MoveForm, *,
-    alternatives: list[datetime.datetime] | None = None, status: int = 200,
+    request: TenantRequest,
+    found: Appointment,
+    form: MoveForm,
+    *,
+    alternatives: list[datetime.datetime] | None = None,
+    status: int = 200,
 ) -> HttpResponse:
     context = {
         "appointment": found,
@@ -193,7 +204,7 @@ def _appointment_page(
 
 @tenant_access(Role.DEVELOPER)
 @require_POST
-def appointment_move(request: HttpRequest, appointment_id: uuid.UUID) -> HttpResponse:
+def appointment_move(request: TenantRequest, appointment_id: uuid.UUID) -> HttpResponse:
     found = _appointment(appointment_id)
     form, alternatives = MoveForm(request.POST), []
     if form.is_valid():
@@ -203,17 +214,17 @@ def appointment_move(request: HttpRequest, appointment_id: uuid.UUID) -> HttpRes
             form.add_error("starts_at", refusal.sentence)
             alternatives = refusal.alternatives
         else:
-            messages.success(request, f"{found.contact} now comes on {timezone.localtime(found.starts_at):%-d %B, %H:%M}.")
+            messages.success(request, f"{found.who} now comes on {timezone.localtime(found.starts_at):%-d %B, %H:%M}.")
             return _to_day(request, found)
     return _appointment_page(request, found, form, alternatives=alternatives, status=422)
 
 
 @tenant_access(Role.DEVELOPER)
 @require_POST
-def appointment_cancel(request: HttpRequest, appointment_id: uuid.UUID) -> HttpResponse:
+def appointment_cancel(request: TenantRequest, appointment_id: uuid.UUID) -> HttpResponse:
     found = _appointment(appointment_id)
     journeys.cancel_by_hand(appointment=found, actor=request.user)
-    messages.success(request, f"The appointment of {found.contact} is cancelled; the time is free again.")
+    messages.success(request, f"The appointment of {found.who} is cancelled; the time is free again.")
     return _to_day(request, found)
 
 
@@ -221,7 +232,7 @@ def _appointment(appointment_id: uuid.UUID) -> Appointment:
     return get_object_or_404(Appointment.objects.select_related("service", "contact"), pk=appointment_id)
 
 
-def _to_day(request: HttpRequest, found: Appointment) -> HttpResponse:
+def _to_day(request: TenantRequest, found: Appointment) -> HttpResponse:
     day = timezone.localtime(found.starts_at).date()
     response = redirect("web:calendar", tenant_slug=request.tenant.slug)
     response["Location"] += f"?day={day}"
@@ -231,12 +242,15 @@ def _to_day(request: HttpRequest, found: Appointment) -> HttpResponse:
 # --- opening hours, closures, services -------------------------------------------------------------------------------
 @tenant_access(Role.VIEWER)
 @require_GET
-def hours(request: HttpRequest) -> HttpResponse:
+def hours(request: TenantRequest) -> HttpResponse:
     return _hours_page(request)
 
 
 def _hours_page(
-    request: HttpRequest, *, hours_form: HoursForm | None = None, closure_form: ClosureForm | None = None,
+    request: TenantRequest,
+    *,
+    hours_form: HoursForm | None = None,
+    closure_form: ClosureForm | None = None,
     status: int = 200,
 ) -> HttpResponse:
     context = {
@@ -251,7 +265,7 @@ def _hours_page(
 
 @tenant_access(Role.DEVELOPER)
 @require_POST
-def hours_change(request: HttpRequest) -> HttpResponse:
+def hours_change(request: TenantRequest) -> HttpResponse:
     form = HoursForm(request.POST)
     if form.is_valid():
         try:
@@ -266,7 +280,7 @@ def hours_change(request: HttpRequest) -> HttpResponse:
 
 @tenant_access(Role.DEVELOPER)
 @require_POST
-def closure_new(request: HttpRequest) -> HttpResponse:
+def closure_new(request: TenantRequest) -> HttpResponse:
     form = ClosureForm(request.POST)
     if form.is_valid():
         first, last = form.cleaned_data["first"], form.cleaned_data["last"] or form.cleaned_data["first"]
@@ -282,7 +296,7 @@ def closure_new(request: HttpRequest) -> HttpResponse:
 
 @tenant_access(Role.DEVELOPER)
 @require_POST
-def closure_remove(request: HttpRequest, closure_id: uuid.UUID) -> HttpResponse:
+def closure_remove(request: TenantRequest, closure_id: uuid.UUID) -> HttpResponse:
     journeys.reopen_days(closure=get_object_or_404(Closure, pk=closure_id), actor=request.user)
     messages.success(request, "Open again on those days.")
     return redirect("web:hours", tenant_slug=request.tenant.slug)
@@ -290,19 +304,19 @@ def closure_remove(request: HttpRequest, closure_id: uuid.UUID) -> HttpResponse:
 
 @tenant_access(Role.DEVELOPER)
 @require_http_methods(["GET", "POST"])
-def service_new(request: HttpRequest) -> HttpResponse:
+def service_new(request: TenantRequest) -> HttpResponse:
     return _service_page(request, None, ServiceForm(request.POST) if request.method == "POST" else ServiceForm())
 
 
 @tenant_access(Role.DEVELOPER)
 @require_http_methods(["GET", "POST"])
-def service(request: HttpRequest, service_id: uuid.UUID) -> HttpResponse:
+def service(request: TenantRequest, service_id: uuid.UUID) -> HttpResponse:
     found = get_object_or_404(Service, pk=service_id)
     form = ServiceForm(request.POST) if request.method == "POST" else ServiceForm.of_service(found)
     return _service_page(request, found, form)
 
 
-def _service_page(request: HttpRequest, found: Service | None, form: ServiceForm) -> HttpResponse:
+def _service_page(request: TenantRequest, found: Service | None, form: ServiceForm) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             saved = journeys.save_service(service=found, actor=request.user, **form.values)
@@ -318,9 +332,9 @@ def _service_page(request: HttpRequest, found: Service | None, form: ServiceForm
 # --- what callers left -----------------------------------------------------------------------------------------------
 @tenant_access(Role.VIEWER)
 @require_GET
-def inbox(request: HttpRequest) -> HttpResponse:
+def inbox(request: TenantRequest) -> HttpResponse:
     """Messages and hand-offs: those that wait first, then the latest of those that are done."""
-    left = [
+    left: list[tuple[str, Message | HandOff]] = [
         *(("message", each) for each in Message.objects.select_related("contact")[:100]),
         *(("hand_off", each) for each in HandOff.objects.select_related("contact")[:100]),
     ]
@@ -331,15 +345,16 @@ def inbox(request: HttpRequest) -> HttpResponse:
 
 @tenant_access(Role.DEVELOPER)
 @require_POST
-def left_handled(request: HttpRequest, kind: str, left_id: uuid.UUID) -> HttpResponse:
-    model = {"message": Message, "hand_off": HandOff}[kind]
-    journeys.mark_handled(left=get_object_or_404(model.objects.select_related("contact"), pk=left_id), actor=request.user)
+def left_handled(request: TenantRequest, kind: str, left_id: uuid.UUID) -> HttpResponse:
+    model: type[Message | HandOff] = Message if kind == "message" else HandOff
+    left: Any = get_object_or_404(model, pk=left_id)
+    journeys.mark_handled(left=left, actor=request.user)
     return redirect("web:inbox", tenant_slug=request.tenant.slug)
 
 
 @tenant_access(Role.VIEWER)
 @require_GET
-def contacts(request: HttpRequest) -> HttpResponse:
+def contacts(request: TenantRequest) -> HttpResponse:
     found = Contact.objects.annotate(last_visit=Max("appointments__starts_at"))
     if wanted := request.GET.get("q", "").strip():
         digits = re.sub(r"\D", "", wanted)

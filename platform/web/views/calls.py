@@ -7,13 +7,13 @@ import uuid
 from typing import Any
 
 from django import forms
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from agents.models import Agent
 from provisioning.models import CostEntry
-from tenants.access import tenant_access
+from tenants.access import TenantRequest, tenant_access
 from tenants.models import Role
 from voice.models import Call, EndReason
 from voice.querysets import SLOW_READY_MS, SLOW_TURN_MS, CallQuerySet
@@ -31,7 +31,9 @@ TURN_PARTS = (
     ("other", "Remainder", "quiet"),
 )
 BOOT_NOTES = {
-    "warm": "a container was waiting", "restored": "restored from a snapshot", "cold": "a cold start",
+    "warm": "a container was waiting",
+    "restored": "restored from a snapshot",
+    "cold": "a cold start",
 }
 
 
@@ -44,17 +46,19 @@ class CallFilter(forms.Form):
     )
     channel = forms.ChoiceField(required=False, choices=[("", "Any channel"), *Call.Channel.choices])
     boot = forms.ChoiceField(
-        required=False, label="Container was",
+        required=False,
+        label="Container was",
         choices=[("", "Any"), ("warm", "Warm"), ("restored", "Restored"), ("cold", "Cold")],
     )
     since = forms.DateField(required=False, label="From", widget=forms.DateInput(attrs={"type": "date"}))
     until = forms.DateField(required=False, label="To", widget=forms.DateInput(attrs={"type": "date"}))
-    slow = forms.BooleanField(required=False, label="Slow ones")
+    slow = forms.BooleanField(
+        required=False, label=f"Slow: ready over {SLOW_READY_MS} ms, or a turn over {SLOW_TURN_MS / 1000:.1f} s"
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, label_suffix="", **kwargs)
+        super().__init__(*args, **kwargs)
         self.fields["agent"].queryset = Agent.objects.all()  # type: ignore[attr-defined]
-        self.fields["slow"].help_text = f"Ready after {SLOW_READY_MS} ms, or a turn over {SLOW_TURN_MS / 1000:.1f} s."
 
     def clean(self) -> dict[str, Any]:
         chosen = super().clean() or {}
@@ -99,7 +103,7 @@ def _midnight(date: datetime.date) -> datetime.datetime:
 
 @tenant_access(Role.VIEWER)
 @require_GET
-def calls(request: HttpRequest) -> HttpResponse:
+def calls(request: TenantRequest) -> HttpResponse:
     form = CallFilter(request.GET)
     form.is_valid()
     context = {"form": form, "page": page_of(form.chosen(), request)}
@@ -108,7 +112,7 @@ def calls(request: HttpRequest) -> HttpResponse:
 
 @tenant_access(Role.VIEWER)
 @require_GET
-def call(request: HttpRequest, call_id: uuid.UUID) -> HttpResponse:
+def call(request: TenantRequest, call_id: uuid.UUID) -> HttpResponse:
     try:
         found = find_call(call_id)
     except Call.DoesNotExist as problem:

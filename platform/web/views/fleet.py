@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
-from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from tenants import standing
-from tenants.access import operator_access
+from tenants.access import SignedInRequest, operator_access
 from tenants.models import Tenant
-from voice.buckets import summary
 from voice.models import Call
 from voice.querysets import SLOW_TURN_MS
 from web.charts import Series, bar_chart, line_chart
 from web.fleet import Fleet, fleet_now
-from web.figures import SPANS
-from web.templatetags.warmline import dollars, milliseconds
+from web.templatetags.warmline import dollars_up_to, milliseconds
 from web.views.overview import BOOT_KINDS
 
 MOST_LIVE = 20
@@ -29,7 +25,7 @@ MOST_LIVE = 20
 
 @operator_access
 @require_GET
-def fleet(request: HttpRequest) -> HttpResponse:
+def fleet(request: SignedInRequest) -> HttpResponse:
     now = fleet_now()
     context = {
         "fleet": now,
@@ -42,14 +38,14 @@ def fleet(request: HttpRequest) -> HttpResponse:
 
 @operator_access
 @require_GET
-def fleet_live_calls(request: HttpRequest) -> HttpResponse:
+def fleet_live_calls(request: SignedInRequest) -> HttpResponse:
     """The part of the page that says who talks now; the page fetches it again when a call changed."""
     return TemplateResponse(request, "web/fleet/_live_calls.html", _live())
 
 
 @operator_access
 @require_POST
-def tenant_standing(request: HttpRequest, tenant_id: str) -> HttpResponse:
+def tenant_standing(request: SignedInRequest, tenant_id: str) -> HttpResponse:
     """Suspend a tenant, or restore it."""
     tenant = get_object_or_404(Tenant, pk=tenant_id)
     if request.POST.get("action") == "restore":
@@ -67,9 +63,8 @@ def _live() -> dict[str, Any]:
 
 
 def _charts(now: Fleet) -> dict[str, Any]:
-    periods = SPANS["24h"].periods(timezone.now().astimezone(datetime.UTC))
-    labels = [f"{period:%H:%M}" for period in periods]
-    rows = [now.hours.get(period) or summary([]) for period in periods]
+    labels = [f"{period:%H:%M}" for period in now.periods]
+    rows, spent = now.rows, [sum(parts.values()) for parts in now.costs]
     return {
         "latency_chart": line_chart(
             labels,
@@ -91,11 +86,7 @@ def _charts(now: Fleet) -> dict[str, Any]:
         ),
         "cost_chart": bar_chart(
             labels,
-            [
-                Series(
-                    "Spent", [sum(now.costs.get(period, {}).values()) for period in periods], "s1"
-                )
-            ],
-            number=lambda value: dollars(round(value)),
+            [Series("Spent", spent, "s1")],
+            number=dollars_up_to(max(spent)),
         ),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
@@ -14,24 +14,29 @@ from agents.models import Agent
 from billing.entitlements import Entitlements, entitlements_of
 from provisioning.models import CostEntry
 from provisioning.standing import pool_standings
-from tenants.access import tenant_access
+from tenants.access import TenantRequest, tenant_access
 from tenants.models import Role
 from voice.models import Call
 from voice.querysets import SLOW_TURN_MS
 from web.charts import Series, bar_chart, line_chart
 from web.figures import SPANS, Figures, figures_of
-from web.templatetags.warmline import dollars, milliseconds
+from web.templatetags.warmline import dollars_up_to, milliseconds
 
 BOOT_KINDS = ("warm", "restored", "cold")
 PART_TONES = {
-    "active": "s1", "idle_warm": "warm", "cold_start": "cold", "model": "s2", "telephony": "s4", "adjustment": "s6",
+    "active": "s1",
+    "idle_warm": "warm",
+    "cold_start": "cold",
+    "model": "s2",
+    "telephony": "s4",
+    "adjustment": "s6",
 }
 MOST_LIVE = 8
 
 
 @tenant_access(Role.VIEWER)
 @require_GET
-def overview(request: HttpRequest) -> HttpResponse:
+def overview(request: TenantRequest) -> HttpResponse:
     span = SPANS.get(request.GET.get("span", ""), SPANS["24h"])
     figures = figures_of(request.tenant, span)
     entitlements = entitlements_of()
@@ -51,7 +56,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 
 @tenant_access(Role.VIEWER)
 @require_GET
-def live_calls(request: HttpRequest) -> HttpResponse:
+def live_calls(request: TenantRequest) -> HttpResponse:
     """The part of the overview that says what goes on now; the page fetches it again when something changed."""
     return TemplateResponse(request, "web/overview/_live_calls.html", _live(entitlements_of()))
 
@@ -111,12 +116,10 @@ def _charts(figures: Figures) -> dict[str, Any]:
                 Series(part.label, [cost.get(part, 0) for cost in figures.costs], PART_TONES[part])
                 for part in parts or [CostEntry.Part.ACTIVE]
             ],
-            number=lambda value: dollars(round(value)),
+            number=dollars_up_to(max(sum(cost.values()) for cost in figures.costs)),
         ),
     }
 
 
 def label_of(period: datetime.datetime, size: str) -> str:
     return f"{period:%H:%M}" if size == "hour" else f"{period:%-d %b}"
-
-

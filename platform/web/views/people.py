@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from tenants import people
-from tenants.access import anonymous_allowed, signed_in, tenant_access
+from tenants.access import SignedInRequest, TenantRequest, anonymous_allowed, signed_in, tenant_access
 from tenants.lookups import find_invitation, memberships_of
 from tenants.models import ApiKey, AuditEntry, Invitation, Membership, Role
 
@@ -29,7 +29,7 @@ class ApiKeyForm(forms.Form):
 
 @signed_in
 @require_GET
-def dashboard(request: HttpRequest) -> HttpResponse:
+def dashboard(request: SignedInRequest) -> HttpResponse:
     """Send somebody who signed in to their tenant, or let them choose."""
     belongings = memberships_of(request.user.pk)
     last = request.session.get("last_tenant")
@@ -43,11 +43,11 @@ def dashboard(request: HttpRequest) -> HttpResponse:
 
 @tenant_access(Role.VIEWER)
 @require_GET
-def members(request: HttpRequest) -> HttpResponse:
+def members(request: TenantRequest) -> HttpResponse:
     return _members_page(request, InvitationForm())
 
 
-def _members_page(request: HttpRequest, form: InvitationForm, status: int = 200) -> HttpResponse:
+def _members_page(request: TenantRequest, form: InvitationForm, status: int = 200) -> HttpResponse:
     context = {
         "memberships": Membership.objects.select_related("user"),
         "invitations": Invitation.objects.filter(accepted_at=None),
@@ -60,12 +60,14 @@ def _members_page(request: HttpRequest, form: InvitationForm, status: int = 200)
 
 @tenant_access(Role.ADMIN)
 @require_POST
-def invite_member(request: HttpRequest) -> HttpResponse:
+def invite_member(request: TenantRequest) -> HttpResponse:
     form = InvitationForm(request.POST)
     if form.is_valid():
         try:
             people.invite(
-                tenant=request.tenant, email=form.cleaned_data["email"], role=Role(form.cleaned_data["role"]),
+                tenant=request.tenant,
+                email=form.cleaned_data["email"],
+                role=Role(form.cleaned_data["role"]),
                 invited_by=request.user,
             )
         except people.NotPossible as refusal:
@@ -78,7 +80,7 @@ def invite_member(request: HttpRequest) -> HttpResponse:
 
 @tenant_access(Role.ADMIN)
 @require_POST
-def withdraw_invitation(request: HttpRequest, invitation_id: str) -> HttpResponse:
+def withdraw_invitation(request: TenantRequest, invitation_id: str) -> HttpResponse:
     get_object_or_404(Invitation, pk=invitation_id, accepted_at=None).delete()
     messages.success(request, "The invitation was withdrawn.")
     return redirect("web:members", tenant_slug=request.tenant.slug)
@@ -86,7 +88,7 @@ def withdraw_invitation(request: HttpRequest, invitation_id: str) -> HttpRespons
 
 @tenant_access(Role.ADMIN)
 @require_POST
-def change_member(request: HttpRequest, membership_id: str) -> HttpResponse:
+def change_member(request: TenantRequest, membership_id: str) -> HttpResponse:
     membership = get_object_or_404(Membership.objects.select_related("user"), pk=membership_id)
     try:
         if request.POST.get("action") == "remove":
@@ -124,7 +126,7 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
 
 @tenant_access(Role.ADMIN)
 @require_http_methods(["GET", "POST"])
-def api_keys(request: HttpRequest) -> HttpResponse:
+def api_keys(request: TenantRequest) -> HttpResponse:
     form, secret = ApiKeyForm(request.POST or None), None
     if request.method == "POST" and form.is_valid():
         _, secret = people.create_api_key(
@@ -137,7 +139,7 @@ def api_keys(request: HttpRequest) -> HttpResponse:
 
 @tenant_access(Role.ADMIN)
 @require_POST
-def revoke_api_key(request: HttpRequest, key_id: str) -> HttpResponse:
+def revoke_api_key(request: TenantRequest, key_id: str) -> HttpResponse:
     key = get_object_or_404(ApiKey, pk=key_id)
     people.revoke_api_key(key=key, actor=request.user)
     messages.success(request, f"{key.name} was revoked: it is refused from now on.")
@@ -146,7 +148,7 @@ def revoke_api_key(request: HttpRequest, key_id: str) -> HttpResponse:
 
 @tenant_access(Role.ADMIN)
 @require_GET
-def audit_trail(request: HttpRequest) -> HttpResponse:
+def audit_trail(request: TenantRequest) -> HttpResponse:
     entries = AuditEntry.objects.all()
     if action := request.GET.get("action"):
         entries = entries.filter(action__startswith=action)

@@ -9,7 +9,7 @@ from asgiref.sync import async_to_sync
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -22,11 +22,18 @@ from provisioning.backends.contract import BackendError
 from provisioning.models import Container, Deployment, Pool
 from provisioning.models.pools import Worker
 from provisioning.standing import pool_standings
-from tenants.access import tenant_access
+from tenants.access import TenantRequest, tenant_access
 from tenants.models import Role
 from web.fragments import page_or_fragment
 
-SHAPE = ("min_containers", "buffer_containers", "max_containers", "sessions_per_container", "scaledown_window_seconds", "snapshots")
+SHAPE = (
+    "min_containers",
+    "buffer_containers",
+    "max_containers",
+    "sessions_per_container",
+    "scaledown_window_seconds",
+    "snapshots",
+)
 PLACE = ("worker", "region", "backend")
 MOST_CONTAINERS = 25
 
@@ -38,17 +45,19 @@ class PoolForm(forms.Form):
         "min_containers": ("Always warm", "Ready before anybody calls. They cost money while they wait."),
         "buffer_containers": ("In reserve", "Idle ones started ahead while there are calls."),
         "max_containers": ("At most", "When these are full, callers are told that the line is busy."),
-        "sessions_per_container": ("Calls on one container", "Changing this starts new containers beside the old ones."),
+        "sessions_per_container": ("Calls on one container", "A change starts new containers beside the old ones."),
         "scaledown_window_seconds": ("Stopped when idle for", ""),
         "snapshots": ("Restore from a snapshot", "New containers begin with their models loaded."),
         "worker": ("Worker", "The engine of the agents that it serves."),
         "region": ("Region", "Near the callers."),
         "backend": ("Backend", ""),
+        "is_shared": ("Shared", "It serves every tenant that has no pool of its own."),
     }
 
-    def __init__(self, *args: Any, is_new: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, label_suffix="", **kwargs)
-        self.fields |= forms.fields_for_model(Pool, fields=(*PLACE, *SHAPE) if is_new else SHAPE)
+    def __init__(self, *args: Any, is_new: bool = False, may_be_shared: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        place = (*PLACE, "is_shared") if may_be_shared else PLACE
+        self.fields |= forms.fields_for_model(Pool, fields=(*place, *SHAPE) if is_new else SHAPE)
         for name, field in self.fields.items():
             field.label, field.help_text = self.LABELS[name]
         if is_new:
@@ -71,15 +80,15 @@ class PoolForm(forms.Form):
 
 @tenant_access(Role.VIEWER)
 @require_GET
-def pools(request: HttpRequest) -> HttpResponse:
+def pools(request: TenantRequest) -> HttpResponse:
     context = {"standings": pool_standings(), "entitlements": entitlements_of()}
     return page_or_fragment(request, "web/pools/pools.html", "standings", context)
 
 
 @tenant_access(Role.DEVELOPER)
 @require_http_methods(["GET", "POST"])
-def pool_new(request: HttpRequest) -> HttpResponse:
-    form = PoolForm(request.POST or None, is_new=True)
+def pool_new(request: TenantRequest) -> HttpResponse:
+    form = PoolForm(request.POST or None, is_new=True, may_be_shared=request.tenant.is_house)
     if request.method == "POST" and form.is_valid():
         try:
             made = journeys.create_pool(actor=request.user, **form.cleaned_data)
@@ -94,12 +103,12 @@ def pool_new(request: HttpRequest) -> HttpResponse:
 
 @tenant_access(Role.VIEWER)
 @require_GET
-def pool(request: HttpRequest, pool_id: uuid.UUID) -> HttpResponse:
+def pool(request: TenantRequest, pool_id: uuid.UUID) -> HttpResponse:
     found = get_object_or_404(Pool, pk=pool_id)
     return _pool_page(request, found, PoolForm.of_pool(found))
 
 
-def _pool_page(request: HttpRequest, found: Pool, form: PoolForm, *, status: int = 200) -> HttpResponse:
+def _pool_page(request: TenantRequest, found: Pool, form: PoolForm, *, status: int = 200) -> HttpResponse:
     context = {
         "pool": found,
         "form": form,
@@ -112,7 +121,7 @@ def _pool_page(request: HttpRequest, found: Pool, form: PoolForm, *, status: int
 
 @tenant_access(Role.DEVELOPER)
 @require_POST
-def pool_change(request: HttpRequest, pool_id: uuid.UUID) -> HttpResponse:
+def pool_change(request: TenantRequest, pool_id: uuid.UUID) -> HttpResponse:
     found = get_object_or_404(Pool, pk=pool_id)
     form = PoolForm(request.POST)
     if form.is_valid():
@@ -129,7 +138,7 @@ def pool_change(request: HttpRequest, pool_id: uuid.UUID) -> HttpResponse:
 
 @tenant_access(Role.DEVELOPER)
 @require_POST
-def pool_switch(request: HttpRequest, pool_id: uuid.UUID) -> HttpResponse:
+def pool_switch(request: TenantRequest, pool_id: uuid.UUID) -> HttpResponse:
     """Turn a pool on or off, or have a failed one tried again."""
     found = get_object_or_404(Pool, pk=pool_id)
     try:
@@ -152,7 +161,7 @@ def pool_switch(request: HttpRequest, pool_id: uuid.UUID) -> HttpResponse:
 
 @tenant_access(Role.DEVELOPER)
 @require_GET
-def container_log(request: HttpRequest, pool_id: uuid.UUID, container_id: uuid.UUID) -> HttpResponse:
+def container_log(request: TenantRequest, pool_id: uuid.UUID, container_id: uuid.UUID) -> HttpResponse:
     container = get_object_or_404(
         Container.objects.select_related("deployment__pool"), pk=container_id, deployment__pool_id=pool_id
     )

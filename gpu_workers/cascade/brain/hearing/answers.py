@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 
+from gpu_workers.cascade.brain.hearing.times import MONTHS, WEEKDAYS
 from gpu_workers.cascade.brain.hearing.words import (
     DIGIT_WORDS,
     TENS,
@@ -17,10 +18,39 @@ from gpu_workers.cascade.brain.hearing.words import (
 )
 
 _YES = {
-    "yes", "yeah", "yep", "yup", "sure", "correct", "right", "exactly", "okay", "ok", "fine", "perfect", "great", "absolutely",
-    "definitely", "please", "good", "agreed", "true", "indeed", "lovely",
+    "yes",
+    "yeah",
+    "yep",
+    "yup",
+    "sure",
+    "correct",
+    "right",
+    "exactly",
+    "okay",
+    "ok",
+    "fine",
+    "perfect",
+    "great",
+    "absolutely",
+    "definitely",
+    "please",
+    "good",
+    "agreed",
+    "true",
+    "indeed",
+    "lovely",
 }
-_YES_PHRASES = ("go ahead", "do it", "that's it", "sounds good", "of course", "book it", "that works", "that is right", "why not")
+_YES_PHRASES = (
+    "go ahead",
+    "do it",
+    "that's it",
+    "sounds good",
+    "of course",
+    "book it",
+    "that works",
+    "that is right",
+    "why not",
+)
 _NO = {"no", "nope", "nah", "not", "wrong", "incorrect", "don't", "isn't", "never"}
 
 
@@ -52,8 +82,18 @@ def read_choice(heard: str, choices: list[str]) -> str | None:
         return max(joined, key=len)
     scored = sorted(((_likeness(words, words_of(choice)), choice) for choice in choices), reverse=True)
     if scored and scored[0][0] >= 0.75 and (len(scored) == 1 or scored[0][0] - scored[1][0] > 0.05):
-        return scored[0][1]
+        best = scored[0][1]
+        own = _own_words(best, choices)
+        # `A cleaning` is close to `deep cleaning`, and says nothing of which cleaning.
+        if not own or _likeness(words, own) >= 0.6:
+            return best
     return _by_single_word(words, choices)
+
+
+def _own_words(choice: str, choices: list[str]) -> list[str]:
+    """Return the words of a choice that no other has."""
+    others = {word for other in choices if other != choice for word in words_of(other)}
+    return [word for word in words_of(choice) if word not in others]
 
 
 def _likeness(words: list[str], wanted: list[str]) -> float:
@@ -84,7 +124,11 @@ def read_position(heard: str, count: int) -> int | None:
     for index, word in enumerate(words):
         place = ordinal_of(word)
         following = words[index + 1 : index + 2]
-        if place and place <= count and (following in ([], ["one"], ["option"], ["time"], ["please"], ["works"], ["is"])):
+        if (
+            place
+            and place <= count
+            and (following in ([], ["one"], ["option"], ["time"], ["please"], ["works"], ["is"]))
+        ):
             return place - 1
     if len(words) >= 2 and words[0] in ("number", "option") and (number := number_at(words, 1)) and number[0] <= count:
         return number[0] - 1
@@ -92,7 +136,8 @@ def read_position(heard: str, count: int) -> int | None:
 
 
 _BEFORE_NAME = re.compile(
-    r"(?:^|\b)(?:my name is|my name's|the name is|name is|name's|this is|i am|i'm|it is|it's|it was|call me|for|under|on behalf of|from)\s+(.+)",
+    r"(?:^|\b)(?:my name is|my name's|the name is|name is|name's|this is|i am|i'm|it is|it's|it was|call me|for|under|on behalf of|from)"
+    r"\s+(?:(?:for|under|on behalf of)\s+)?(.+)",
     re.IGNORECASE,
 )
 _AFTER_NAME = re.compile(
@@ -100,10 +145,57 @@ _AFTER_NAME = re.compile(
     re.IGNORECASE,
 )
 _NO_NAMES = {
-    "a", "an", "the", "yes", "yeah", "no", "sure", "ok", "okay", "hello", "hi", "um", "uh", "well", "just", "me", "my", "it",
-    "tomorrow", "today", "book", "calling", "looking", "not", "sorry", "here", "good", "fine", "it's", "i'm", "is", "that", "to",
-    "haircut", "appointment", "next", "this", "right", "great", "please", "what", "how", "when", "can", "do", "would", "like",
+    "a",
+    "an",
+    "the",
+    "yes",
+    "yeah",
+    "no",
+    "sure",
+    "ok",
+    "okay",
+    "hello",
+    "hi",
+    "um",
+    "uh",
+    "well",
+    "just",
+    "me",
+    "my",
+    "it",
+    "tomorrow",
+    "today",
+    "book",
+    "calling",
+    "looking",
+    "not",
+    "sorry",
+    "here",
+    "good",
+    "fine",
+    "it's",
+    "i'm",
+    "is",
+    "that",
+    "to",
+    "haircut",
+    "appointment",
+    "next",
+    "this",
+    "right",
+    "great",
+    "please",
+    "what",
+    "how",
+    "when",
+    "can",
+    "do",
+    "would",
+    "like",
+    *WEEKDAYS,
 }
+_HARDLY_NAMES = {*MONTHS}
+"""Said without being asked, these are times: `for April the third`."""
 
 
 def read_name(heard: str, *, asked: bool) -> str | None:
@@ -113,7 +205,11 @@ def read_name(heard: str, *, asked: bool) -> str | None:
         return spelled
     match = _BEFORE_NAME.search(text)
     candidate = match[1] if match else (text if asked else "")
-    if match and not asked and re.match(r"(?i).*\b(for|it is|it's|under|from|this is|i'm|i am)\s", text[: match.start(1)]):
+    if (
+        match
+        and not asked
+        and re.match(r"(?i).*\b(for|it is|it's|under|from|this is|i'm|i am)\s", text[: match.start(1)])
+    ):
         # Much follows `for` and `I'm` that is no name; unasked, capitals must tell.
         if not re.match(r"[A-Z][a-z]+", candidate):
             return None
@@ -126,7 +222,8 @@ def _as_name(piece: str, *, asked: bool) -> str | None:
     while parts and parts[0].lower() in _NO_NAMES:
         parts.pop(0)
     parts = parts[:4]
-    if not parts or any(part.lower() in _NO_NAMES | set(UNITS) | set(TENS) for part in parts):
+    refused = _NO_NAMES | set(UNITS) | set(TENS) | (set() if asked else _HARDLY_NAMES)
+    if not parts or any(part.lower() in refused for part in parts):
         return None
     if not asked and not all(part[0].isupper() for part in parts):
         parts = [part for part in parts if part[0].isupper()]
@@ -162,13 +259,13 @@ def read_email(heard: str) -> str | None:
     if match := re.search(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", text):
         return match[0]
     text = re.sub(r"^(?:it's|it is|my e-?mail(?: address)? is|that's|sure|yes)[,\s]+", "", text)
+    for word, digit in DIGIT_WORDS.items():
+        if len(word) > 2:
+            text = re.sub(rf"\b{word}\b", digit, text)
     text = re.sub(r"\s+(?:dot|point)\s+", ".", text)
     text = re.sub(r"\s+(?:underscore)\s+", "_", text)
     text = re.sub(r"\s+(?:dash|hyphen|minus)\s+", "-", text)
     text = re.sub(r"\s+at\s+", "@", text, count=1)
-    for word, digit in DIGIT_WORDS.items():
-        if len(word) > 2:
-            text = re.sub(rf"\b{word}\b", digit, text)
     text = text.replace(" ", "").replace(",", "")
     match = re.search(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", text)
     return match[0] if match else None

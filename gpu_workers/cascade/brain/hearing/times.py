@@ -1,7 +1,7 @@
 """A small grammar of spoken dates and times.
 
-Times are a business's: without `morning` or `evening`, hours from one to seven are in the afternoon. Everything is read
-against `now`, the business's own wall clock.
+Times are a business's: an hour said without `morning` or `evening` lies in the twelve from `from_hour` on. Everything is
+read against `now`, the business's own wall clock.
 """
 
 from __future__ import annotations
@@ -14,18 +14,81 @@ from gpu_workers.cascade.brain.hearing.words import UNITS, number_at, ordinal_of
 
 WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 MONTHS = [
-    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
     "december",
 ]
-_WEEKDAY = {name: index for index, name in enumerate(WEEKDAYS)} | {
-    name[:length]: index for index, name in enumerate(WEEKDAYS) for length in (3, 4) if name[:length] not in ("sun", "sat")
-} | {name + "s": index for index, name in enumerate(WEEKDAYS)} | {"thurs": 3, "tues": 1}
+_WEEKDAY = (
+    {name: index for index, name in enumerate(WEEKDAYS)}
+    | {
+        name[:length]: index
+        for index, name in enumerate(WEEKDAYS)
+        for length in (3, 4)
+        if name[:length] not in ("sun", "sat")
+    }
+    | {name + "s": index for index, name in enumerate(WEEKDAYS)}
+    | {"thurs": 3, "tues": 1}
+)
 _MONTH = {name: index + 1 for index, name in enumerate(MONTHS)} | {
     name[:3]: index + 1 for index, name in enumerate(MONTHS) if name != "may"
 }
-PARTS_OF_DAY = {"morning": (9, 0), "noon": (12, 0), "midday": (12, 0), "lunchtime": (12, 0), "afternoon": (14, 0),
-                "evening": (18, 0), "tonight": (18, 0)}
-_FILLERS = {"at", "around", "about", "on", "the", "of", "a", "in", "for", "say", "maybe", "like", "by", "please", "or", "so"}
+PARTS_OF_DAY = {
+    "morning": (9, 0),
+    "noon": (12, 0),
+    "midday": (12, 0),
+    "lunchtime": (12, 0),
+    "afternoon": (14, 0),
+    "evening": (18, 0),
+    "tonight": (18, 0),
+}
+_BEFORE_HOUR = {"at", "around", "about", "by", "say", "after", "make"}
+_COUNTED = {
+    "people",
+    "persons",
+    "guests",
+    "adults",
+    "children",
+    "kids",
+    "of",
+    "users",
+    "bedrooms",
+    "rooms",
+    "dollars",
+    "minutes",
+    "hours",
+    "days",
+    "weeks",
+    "months",
+    "years",
+}
+FROM_HOUR = 8
+_FILLERS = {
+    "at",
+    "around",
+    "about",
+    "on",
+    "the",
+    "of",
+    "a",
+    "in",
+    "for",
+    "say",
+    "maybe",
+    "like",
+    "by",
+    "please",
+    "or",
+    "so",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,13 +116,13 @@ class Moment:
         return datetime.datetime.combine(self.date, self.time)
 
 
-def read_moment(heard: str, now: datetime.datetime) -> Moment:
+def read_moment(heard: str, now: datetime.datetime, *, from_hour: int = FROM_HOUR) -> Moment:
     """Return the date and the time in an utterance, each where it was said."""
-    words = words_of(heard)
+    words = words_of(re.sub(r"(?i)\bgood (morning|afternoon|evening|night)\b", "", heard))
     if read := _read_relative(words, now):
         return read
     date, used = _read_date(words, now)
-    time, is_vague, part = _read_time([word for index, word in enumerate(words) if index not in used])
+    time, is_vague, part = _read_time([word for index, word in enumerate(words) if index not in used], from_hour)
     if date is None and "tonight" in words:
         date = now.date()
     return Moment(date, time, is_vague, part)
@@ -162,7 +225,8 @@ def _counted_date(words: list[str], today: datetime.date) -> Found | None:
                     return today + datetime.timedelta(days=count[0]), used
                 if unit.startswith("week"):
                     base = today + datetime.timedelta(weeks=count[0])
-                    if day := next((_WEEKDAY[each] for each in words if each in _WEEKDAY), None):
+                    day = next((_WEEKDAY[each] for each in words if each in _WEEKDAY), None)
+                    if day is not None:
                         base += datetime.timedelta(days=day - base.weekday())
                     return base, used | {position for position, each in enumerate(words) if each in _WEEKDAY}
         if word == "week" and words[index + 1 : index + 2] == ["from"] and index + 2 < len(words):
@@ -184,7 +248,9 @@ def _named_day(words: list[str], today: datetime.date) -> Found | None:
             # `tonight` tells the time too.
             return today + datetime.timedelta(days=days), {words.index(name)} if name != "tonight" else set()
     if "this" in words and words[words.index("this") + 1 : words.index("this") + 2] in (
-        ["morning"], ["afternoon"], ["evening"]
+        ["morning"],
+        ["afternoon"],
+        ["evening"],
     ):
         return today, {words.index("this")}
     return None
@@ -203,8 +269,10 @@ def _weekday(words: list[str], today: datetime.date) -> Found | None:
                 date += datetime.timedelta(weeks=1)
         elif before in ("this", "coming", "on"):
             used.add(index - 1)
-        if words[index + 1 : index + 3] == ["next", "week"] or words[max(0, index - 3) : index] == ["next", "week", "on"] or (
-            words[max(0, index - 2) : index] == ["next", "week"]
+        if (
+            words[index + 1 : index + 3] == ["next", "week"]
+            or words[max(0, index - 3) : index] == ["next", "week", "on"]
+            or (words[max(0, index - 2) : index] == ["next", "week"])
         ):
             date = today + datetime.timedelta(days=7 - today.weekday() + _WEEKDAY[word])
             used |= {position for position, each in enumerate(words) if each in ("next", "week")}
@@ -246,7 +314,7 @@ def _next_day_of_month(day: int, today: datetime.date) -> datetime.date:
 
 
 # --- times -----------------------------------------------------------------------------------------------------------
-def _read_time(words: list[str]) -> tuple[datetime.time | None, bool, str]:
+def _read_time(words: list[str], from_hour: int) -> tuple[datetime.time | None, bool, str]:
     """Return the time, whether only a part of the day was said, and that part."""
     part = next((word for word in words if word in PARTS_OF_DAY), "")
     if "night" in words:
@@ -263,12 +331,12 @@ def _read_time(words: list[str]) -> tuple[datetime.time | None, bool, str]:
         hour = hour % 12 + 12
     elif said == "am" or (said == "" and part == "morning"):
         hour = hour % 12 if hour == 12 else hour
-    elif said == "" and 1 <= hour <= 7:
+    elif said == "" and 1 <= hour < from_hour:
         hour += 12
     return (datetime.time(hour, minute), False, part) if hour < 24 and minute < 60 else (None, False, part)
 
 
-def _clock(words: list[str]) -> tuple[int, int, str]  | None:
+def _clock(words: list[str]) -> tuple[int, int, str] | None:
     """Return (hour, minute, `am`, `pm`, `24h` or ``) of the first time of day."""
     for index, word in enumerate(words):
         if match := re.fullmatch(r"(\d{1,2}):(\d\d)", word):
@@ -277,6 +345,12 @@ def _clock(words: list[str]) -> tuple[int, int, str]  | None:
         if word in ("half", "quarter") and index + 2 < len(words) + 1:
             if found := _relative_clock(words, index):
                 return found
+    # `for` tells a time only where nothing else does: `for two at seven`.
+    return _numeric_clock(words, _BEFORE_HOUR) or _numeric_clock(words, {*_BEFORE_HOUR, "for"})
+
+
+def _numeric_clock(words: list[str], before_hour: set[str]) -> tuple[int, int, str] | None:
+    """`three thirty`, `at nine`, `four pm`."""
     for index, word in enumerate(words):
         if found := _minutes_past(words, index):
             return found
@@ -284,6 +358,15 @@ def _clock(words: list[str]) -> tuple[int, int, str]  | None:
         if number is None or not 0 <= number[0] <= 23 or word == "zero":
             continue
         hour, end = number[0], index + number[1]
+        # Digits in a row are a telephone number's; counted things and tables for so many are no hours.
+        is_row = index > 0 and (words[index - 1].isdigit() or 0 < UNITS.get(words[index - 1], 0) < 10)
+        if (
+            is_row
+            or words[end : end + 1]
+            and words[end] in _COUNTED
+            or words[max(0, index - 2) : index] == ["table", "for"]
+        ):
+            continue
         # `twenty fifteen`? Hours above twelve are only said with minutes, on a 24-hour clock.
         minute = _minute_at(words, end)
         if minute is not None:
@@ -292,9 +375,13 @@ def _clock(words: list[str]) -> tuple[int, int, str]  | None:
         half = _half(words, end)
         before = words[index - 1] if index else ""
         following = words[end] if end < len(words) else ""
-        if half or following == "o'clock" or before in ("at", "around", "about", "by", "for", "say", "after", "make") or (
-            all(each in _FILLERS | set(PARTS_OF_DAY) for each in [*words[:index], *words[end:]])
-        ) or following in ("in", "tomorrow", "works", "would", "is", "please", "then"):
+        if (
+            half
+            or following == "o'clock"
+            or before in before_hour
+            or (all(each in _FILLERS | set(PARTS_OF_DAY) for each in [*words[:index], *words[end:]]))
+            or following in ("in", "tomorrow", "works", "would", "is", "please", "then")
+        ):
             if 1 <= hour <= 12:
                 return hour, 0, half or (_half(words, end + 1) if following == "o'clock" else "")
             if 13 <= hour <= 23 and before == "at":
@@ -343,7 +430,11 @@ def _minute_at(words: list[str], position: int) -> tuple[int, int] | None:
     """`thirty`, `oh five`, `forty five` after an hour."""
     if position >= len(words):
         return None
-    if words[position] in ("oh", "o", "zero") and position + 1 < len(words) and 0 < UNITS.get(words[position + 1], 0) < 10:
+    if (
+        words[position] in ("oh", "o", "zero")
+        and position + 1 < len(words)
+        and 0 < UNITS.get(words[position + 1], 0) < 10
+    ):
         return UNITS[words[position + 1]], 2
     number = number_at(words, position)
     return number if number and 10 <= number[0] <= 59 else None

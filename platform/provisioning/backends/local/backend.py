@@ -62,7 +62,10 @@ class LocalBackend:
 
     async def prime(self, ref: DeploymentRef, *, timeout_seconds: float) -> PrimingReport:
         answer = await self._ask(
-            "POST", ref, "/priming", document={"timeout_seconds": timeout_seconds},
+            "POST",
+            ref,
+            "/priming",
+            document={"timeout_seconds": timeout_seconds},
             seconds=timeout_seconds + ANSWER_SECONDS,
         )
         return priming_report(answer)
@@ -77,7 +80,9 @@ class LocalBackend:
         self, ref: DeploymentRef, *, timeout_ms: int, idle_timeout_seconds: int = 30
     ) -> GrantedSession:
         answer = await self._ask(
-            "POST", ref, "/sessions",
+            "POST",
+            ref,
+            "/sessions",
             document={"timeout_ms": timeout_ms, "idle_timeout_seconds": idle_timeout_seconds},
             seconds=timeout_ms / 1000 + ANSWER_SECONDS,
         )
@@ -101,7 +106,12 @@ class LocalBackend:
         return []
 
     async def _ask(
-        self, method: str, ref: DeploymentRef, path: str = "", *, document: dict[str, Any] | None = None,
+        self,
+        method: str,
+        ref: DeploymentRef,
+        path: str = "",
+        *,
+        document: dict[str, Any] | None = None,
         seconds: float = ANSWER_SECONDS,
     ) -> Any:
         return await self._request(
@@ -109,7 +119,12 @@ class LocalBackend:
         )
 
     async def _request(
-        self, method: str, path: str, *, document: dict[str, Any] | None = None, seconds: float = ANSWER_SECONDS,
+        self,
+        method: str,
+        path: str,
+        *,
+        document: dict[str, Any] | None = None,
+        seconds: float = ANSWER_SECONDS,
         is_text: bool = False,
     ) -> Any:
         if self._client is None:

@@ -78,8 +78,12 @@ class Container:
         can_fork = snapshot is not None and await snapshot.wait_for_first_load()
         self.started_at = _now()
         order = StartOrder(
-            worker=self._spec.worker, container=self.name, max_sessions=self._spec.sessions_per_container,
-            checkpoint=self._spec.checkpoint, grace_seconds=self._spec.exit_grace_seconds, log_path=self.log_path,
+            worker=self._spec.worker,
+            container=self.name,
+            max_sessions=self._spec.sessions_per_container,
+            checkpoint=self._spec.checkpoint,
+            grace_seconds=self._spec.exit_grace_seconds,
+            log_path=self.log_path,
             session_key=self._session_key.hex(),
         )
         async with asyncio.timeout(self._spec.startup_timeout_seconds):
@@ -193,8 +197,15 @@ class Container:
 
     def report(self) -> ContainerReport:
         return ContainerReport(
-            name=self.name, state=self.state, started_at=self.started_at, ready_at=self.ready_at,
-            stopped_at=self.stopped_at, boot=self.boot, boot_ms=self.boot_ms, why=self.why, exit_code=self.exit_code,
+            name=self.name,
+            state=self.state,
+            started_at=self.started_at,
+            ready_at=self.ready_at,
+            stopped_at=self.stopped_at,
+            boot=self.boot,
+            boot_ms=self.boot_ms,
+            why=self.why,
+            exit_code=self.exit_code,
             sessions=self.used,
         )
 

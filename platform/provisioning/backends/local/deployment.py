@@ -142,8 +142,12 @@ class LocalDeployment:
     def report(self) -> DeploymentReport:
         containers = [*self._containers.values(), *self._stopped]
         return DeploymentReport(
-            ref=self.spec.ref, state=ReportedState.READY, sentence=self._problem, autoscaling=self.autoscaling,
-            containers=tuple(container.report() for container in containers), waiting=len(self._waiting),
+            ref=self.spec.ref,
+            state=ReportedState.READY,
+            sentence=self._problem,
+            autoscaling=self.autoscaling,
+            containers=tuple(container.report() for container in containers),
+            waiting=len(self._waiting),
             snapshot=self._snapshot.state if self._snapshot else "",
         )
 
@@ -277,7 +281,11 @@ class LocalDeployment:
         self._next_start = time.monotonic() + wait_seconds
         logger.error(
             "container %s has stopped: %s, exit code %s; the next start in %.2f s. %s",
-            container.name, container.why, container.exit_code, wait_seconds, self._problem,
+            container.name,
+            container.why,
+            container.exit_code,
+            wait_seconds,
+            self._problem,
         )
 
     def _forget_failures(self) -> None:
@@ -337,8 +345,11 @@ class LocalDeployment:
 
     def _make_snapshot(self) -> Snapshot:
         return Snapshot(
-            self._launcher, worker=self.spec.worker, checkpoint=self.spec.checkpoint,
-            socket_path=self._socket_folder / "parent", log_path=self._log_path("snapshot"),
+            self._launcher,
+            worker=self.spec.worker,
+            checkpoint=self.spec.checkpoint,
+            socket_path=self._socket_folder / "parent",
+            log_path=self._log_path("snapshot"),
             load_seconds=self.spec.startup_timeout_seconds,
         )
 

@@ -22,8 +22,12 @@ from provisioning.backends.contract import (
 ERRORS: dict[str, type[BackendError]] = {
     error.__name__: error
     for error in (
-        contract.BackendError, contract.DeploymentRefused, contract.DeploymentUnknown, contract.SessionUnavailable,
-        contract.AtCapacity, contract.CredentialsRefused,
+        contract.BackendError,
+        contract.DeploymentRefused,
+        contract.DeploymentUnknown,
+        contract.SessionUnavailable,
+        contract.AtCapacity,
+        contract.CredentialsRefused,
     )
 }
 

@@ -27,7 +27,7 @@ def find_marked(is_ours: Callable[[str], bool]) -> list[int]:
             variables = (folder / "environ").read_bytes().split(b"\0")
         except OSError:  # Gone meanwhile, or somebody else's.
             continue
-        if any(each.startswith(prefix) and is_ours(each[len(prefix):].decode(errors="replace")) for each in variables):
+        if any(each.startswith(prefix) and is_ours(each[len(prefix) :].decode(errors="replace")) for each in variables):
             found.append(int(folder.name))
     return [pid for pid in found if pid != os.getpid()]
 

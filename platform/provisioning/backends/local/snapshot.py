@@ -39,7 +39,10 @@ class Snapshot:
         self.state = "making"
         self._launcher = launcher
         self._arguments = [
-            f"{launcher.package}.zygote", worker, "--socket", str(socket_path),
+            f"{launcher.package}.zygote",
+            worker,
+            "--socket",
+            str(socket_path),
             *(["--checkpoint", checkpoint] if checkpoint else []),
         ]
         self._worker = worker

@@ -53,7 +53,10 @@ STOP_GRACE_SECONDS = 5.0
 """What live calls get when the supervisor itself is stopped."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 STATUS_CODES: dict[type[BackendError], int] = {
-    DeploymentRefused: 422, DeploymentUnknown: 404, AtCapacity: 503, SessionUnavailable: 504,
+    DeploymentRefused: 422,
+    DeploymentUnknown: 404,
+    AtCapacity: 503,
+    SessionUnavailable: 504,
 }
 LONGEST_WAIT_MS = 3_600_000
 LOGS_KEPT_SECONDS = 7 * 24 * 3600
@@ -116,18 +119,20 @@ def make_application(supervisor: Supervisor, token: str) -> web.Application:
     application = web.Application(middlewares=[check_token, answer_errors])
     application[SUPERVISOR] = supervisor
     application[TOKEN] = token
-    application.add_routes([
-        web.get("/healthz", healthz),
-        web.get("/deployments", list_deployments),
-        web.put("/deployments/{name}", put_deployment),
-        web.get("/deployments/{name}", get_deployment),
-        web.patch("/deployments/{name}", scale_deployment),
-        web.delete("/deployments/{name}", stop_deployment),
-        web.post("/deployments/{name}/priming", prime_deployment),
-        web.post("/deployments/{name}/sessions", start_session),
-        web.delete("/deployments/{name}/sessions/{session}", end_session),
-        web.get("/deployments/{name}/containers/{container}/log", read_log),
-    ])
+    application.add_routes(
+        [
+            web.get("/healthz", healthz),
+            web.get("/deployments", list_deployments),
+            web.put("/deployments/{name}", put_deployment),
+            web.get("/deployments/{name}", get_deployment),
+            web.patch("/deployments/{name}", scale_deployment),
+            web.delete("/deployments/{name}", stop_deployment),
+            web.post("/deployments/{name}/priming", prime_deployment),
+            web.post("/deployments/{name}/sessions", start_session),
+            web.delete("/deployments/{name}/sessions/{session}", end_session),
+            web.get("/deployments/{name}/containers/{container}/log", read_log),
+        ]
+    )
     return application
 
 
@@ -316,7 +321,10 @@ def main() -> None:
     )
     guard = subprocess.Popen(
         [sys.executable, "-m", left_behind.__name__, marker],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, env=os.environ.copy(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        env=os.environ.copy(),
     )
     try:
         asyncio.run(run(launcher, token, arguments.host, arguments.port, log_folder))

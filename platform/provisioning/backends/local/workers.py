@@ -25,9 +25,24 @@ LATE_CHILD_SECONDS = 120
 
 # A worker is told what it needs and nothing else: the supervisor's own environment may hold secrets of the platform.
 PASSED_VARIABLES = (
-    "PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV",
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
-    "LOG_LEVEL", "LOG_FORMAT", "WARMLINE_STATE_DIR", "WARMLINE_MODELS_DIR",
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+    "WARMLINE_STATE_DIR",
+    "WARMLINE_MODELS_DIR",
 )
 PASSED_PREFIXES = ("LLM_", "WORKER_", "OTEL_")
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -65,7 +80,9 @@ class Ready:
     def from_document(cls, document: dict[str, Any]) -> Ready:
         try:
             return cls(
-                pid=int(document["pid"]), port=int(document["port"]), boot=str(document["boot"]),
+                pid=int(document["pid"]),
+                port=int(document["port"]),
+                boot=str(document["boot"]),
                 boot_ms=float(document["boot_ms"]),
             )
         except (KeyError, TypeError, ValueError) as problem:
@@ -101,17 +118,27 @@ class Launcher:
         }
         paths = [str(self.source_root), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         return {
-            **ONE_THREAD, **passed, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1",
-            self.marker_variable: self.marker, **more,
+            **ONE_THREAD,
+            **passed,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONUNBUFFERED": "1",
+            self.marker_variable: self.marker,
+            **more,
         }
 
     async def launch(self, *arguments: str, log_path: Path, **variables: str) -> asyncio.subprocess.Process:
         """Start a Python module with its log in a file and its standard output in a pipe."""
         with log_path.open("ab") as log:
             return await asyncio.create_subprocess_exec(
-                sys.executable, "-m", *arguments,
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
-                env=self.environment(**variables), cwd=self.source_root, limit=MAX_LINE_BYTES,
+                sys.executable,
+                "-m",
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=self.environment(**variables),
+                cwd=self.source_root,
+                limit=MAX_LINE_BYTES,
                 # Ctrl-C in a terminal reaches the supervisor alone, which then stops the workers in order.
                 start_new_session=True,
             )
@@ -124,14 +151,25 @@ async def start_cold(launcher: Launcher, order: StartOrder) -> WorkerProcess:
         StartFailed
     """
     arguments = [
-        launcher.package, order.worker, "--host", "127.0.0.1", "--port", "0",
-        "--max-sessions", str(order.max_sessions), "--container", order.container,
-        "--grace-seconds", str(order.grace_seconds),
+        launcher.package,
+        order.worker,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--max-sessions",
+        str(order.max_sessions),
+        "--container",
+        order.container,
+        "--grace-seconds",
+        str(order.grace_seconds),
         *(["--checkpoint", order.checkpoint] if order.checkpoint else []),
     ]
     process = await launcher.launch(
-        *arguments, log_path=order.log_path,
-        WARMLINE_SESSION_KEY=order.session_key, WARMLINE_ORDERED_NS=str(order.ordered_ns),
+        *arguments,
+        log_path=order.log_path,
+        WARMLINE_SESSION_KEY=order.session_key,
+        WARMLINE_ORDERED_NS=str(order.ordered_ns),
     )
     output = Output(process, order.log_path)
     try:
@@ -148,8 +186,13 @@ async def start_forked(socket_path: Path, order: StartOrder) -> WorkerProcess:
         StartFailed: also where the parent is gone.
     """
     request = {
-        "container": order.container, "host": "127.0.0.1", "port": 0, "max_sessions": order.max_sessions,
-        "session_key": order.session_key, "ordered_ns": order.ordered_ns, "log": str(order.log_path),
+        "container": order.container,
+        "host": "127.0.0.1",
+        "port": 0,
+        "max_sessions": order.max_sessions,
+        "session_key": order.session_key,
+        "ordered_ns": order.ordered_ns,
+        "log": str(order.log_path),
         "grace_seconds": order.grace_seconds,
     }
     try:

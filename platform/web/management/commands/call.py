@@ -45,7 +45,8 @@ class Command(BaseCommand):
             tenant_id, ticket = _ticket_for(options["tenant"], options["agent"])
             heard = asyncio.run(
                 call_with_wavs(
-                    call_address(options["gateway"].rstrip("/"), ticket), utterances,
+                    call_address(options["gateway"].rstrip("/"), ticket),
+                    utterances,
                     reply_timeout_seconds=options["timeout"],
                 )
             )

@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from config import one_machine
+from config import env, one_machine
 from config.embedded import ServiceFailed
 from config.processes import ProgramEnded, ProgramFailed, Programs
 from web.seeding import OPERATOR, OWNER, VIEWER
@@ -35,6 +35,7 @@ class Command(BaseCommand):
         parser.add_argument("--no-seed", action="store_true", help="leave the database as it is")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        env.forget_running_demo()
         state_dir = options["state_dir"].resolve()
         try:
             asyncio.run(
@@ -69,10 +70,11 @@ async def run(state_dir: Path, *, port: int, gateway_port: int, seed: bool) -> N
 
 
 async def _work(programs: Programs, ports: one_machine.Ports, kept: dict[str, str], *, seed: bool) -> None:
-    await programs.run(one_machine.management_command("migrate", "migrate", "--verbosity", "0"))
-    if seed:
-        await programs.run(one_machine.management_command("seed", "seed_demo"))
-    for program in one_machine.programs(ports):
+    # The servers load while the database is brought up to date: there are two cores at least.
+    for program in one_machine.servers(ports):
+        await programs.start(program)
+    await programs.run(one_machine.preparation(seed=seed))
+    for program in one_machine.background():
         await programs.start(program)
     await _first_of(_until_ready(ports), programs.until_one_ends())
     _introduce(ports, kept if seed else None)
@@ -82,10 +84,11 @@ async def _work(programs: Programs, ports: one_machine.Ports, kept: dict[str, st
 async def _until_ready(ports: one_machine.Ports) -> None:
     try:
         async with asyncio.timeout(READY_SECONDS):
-            while missing := await asyncio.to_thread(one_machine.unhealthy, ports):
+            while missing := await asyncio.to_thread(one_machine.unhealthy, ports):  # noqa: ASYNC110  (other processes)
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
-        raise one_machine.CannotStart(f"After {READY_SECONDS} s there is no answer from: {', '.join(missing)}.") from None
+        names = ", ".join(missing)
+        raise one_machine.CannotStart(f"After {READY_SECONDS} s there is no answer from: {names}.") from None
 
 
 async def _first_of(*coroutines: Any) -> None:
