@@ -172,8 +172,8 @@ class Utterance:
 class Start:
     """The first message to a worker: who to be in this call.
 
-    `agent` is the configuration of an AgentVersion as `agents/catalog/schema.json` describes it: prompt, voice, greeting,
-    facts, intents with their questions, and tools with their JSON schemas.
+    `agent` is the configuration of an AgentVersion as `agents/catalog/schema.json` describes it: prompt, voice,
+    greeting, facts, intents with their questions, and tools with their JSON schemas.
     """
 
     call_id: str
@@ -234,8 +234,8 @@ def boot(*, boot: BootKind, boot_ms: float, ready_age_ms: float, container: str)
     Args:
         boot: RESTORED or COLD, how this container started.
         boot_ms: from the order to start until it could talk.
-        ready_age_ms: how long it had been able to talk when this session connected. The gateway calls the boot WARM where
-            that is longer than it has waited: durations only, never two clocks.
+        ready_age_ms: how long it had been able to talk when this session connected. The gateway calls the boot WARM
+            where that is longer than it has waited: durations only, never two clocks.
         container: the backend's name of the container.
     """
     return {
@@ -278,7 +278,7 @@ def tool(*, turn: int, name: str, ok: bool, duration_ms: float) -> dict[str, Any
 
 
 def warning(*, code: str, sentence: str) -> dict[str, Any]:
-    """Return the `warning` metadata: the call goes on, with less (a language model that was late, a tool that failed)."""
+    """Return the `warning` metadata: the call goes on, with less (a model that was late, a tool that failed)."""
     return {"type": "warning", "code": code, "sentence": sentence}
 
 

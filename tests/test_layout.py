@@ -18,7 +18,7 @@ from django.core.management import call_command
 ROOT = Path(__file__).resolve().parent.parent
 PLATFORM = ROOT / "platform"
 LAYERS = ["tenants", "billing", "agents", ("content", "provisioning"), "voice", "web"]
-"""From the bottom up: an app may import those below it, and not the others. Those in one pair do not know each other."""
+"""From the bottom up: an app may import those below it, and no others. Those in one pair do not know each other."""
 
 
 def sources(folder: Path) -> Iterator[Path]:

@@ -10,6 +10,7 @@ from unfold.admin import ModelAdmin
 
 from billing.models import Plan, Subscription, Usage
 from tenants import audit
+from tenants.access import SignedInRequest
 from tenants.admin import ReadOnlyAdmin
 from tenants.scope import enter_tenant
 
@@ -43,7 +44,7 @@ class SubscriptionAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:
+    def save_model(self, request: SignedInRequest, obj: Subscription, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         with enter_tenant(obj.tenant_id):
             audit.record(

@@ -1,4 +1,4 @@
-"""The seam for a content database of its own: where CONTENT_ALIAS is set, content goes there, and nothing refers across."""
+"""The seam for a content database of its own: where CONTENT_ALIAS is set, content goes there; nothing refers across."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class TenantRequest(SignedInRequest):
 
 @dataclasses.dataclass(frozen=True)
 class Access:
-    """`kind`: tenant, operator, signed_in, anonymous or internal. `reason`: why a view is open to those not signed in."""
+    """`kind`: tenant, operator, signed_in, anonymous or internal. `reason`: why a view is open without signing in."""
 
     kind: str
     role: Role | None = None

@@ -12,6 +12,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from tenants import audit
+from tenants.access import SignedInRequest
 from tenants.models import ApiKey, AuditEntry, Invitation, Membership, Tenant, User
 from tenants.scope import enter_tenant
 from tenants.standing import restore_tenant, suspend_tenant
@@ -63,18 +64,18 @@ class TenantAdmin(ModelAdmin):
         return False
 
     @admin.action(description="Suspend: refuse new calls")
-    def suspend(self, request: HttpRequest, queryset: Any) -> None:
+    def suspend(self, request: SignedInRequest, queryset: Any) -> None:
         for tenant in queryset:
             suspend_tenant(tenant=tenant, actor=request.user)
         messages.success(request, "Suspended. Live calls go on to their end; new ones are refused.")
 
     @admin.action(description="Restore")
-    def restore(self, request: HttpRequest, queryset: Any) -> None:
+    def restore(self, request: SignedInRequest, queryset: Any) -> None:
         for tenant in queryset:
             restore_tenant(tenant=tenant, actor=request.user)
         messages.success(request, "Restored.")
 
-    def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
+    def save_model(self, request: SignedInRequest, obj: Tenant, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         with enter_tenant(obj.pk):
             audit.record(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 
-from tenants.access import Access, access_to
+from tenants.access import Access, SignedInRequest, TenantRequest, access_to
 from tenants.lookups import memberships_of
 from tenants.models import Membership, Tenant
 from tenants.scope import enter_operator, enter_tenant
@@ -25,7 +25,7 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class ScopeMiddleware:
-    """Calls the view itself, so that an error in it rolls its transaction back, and renders its response in the scope."""
+    """Calls the view itself: an error in it rolls its transaction back, and its response is rendered in the scope."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -54,11 +54,11 @@ class ScopeMiddleware:
         if access.kind == "signed_in":
             return None
         if access.kind == "operator":
-            return self._as_operator(request, view, args, kwargs)
-        return self._as_member(request, access, view, args, kwargs)
+            return self._as_operator(cast(SignedInRequest, request), view, args, kwargs)
+        return self._as_member(cast(TenantRequest, request), access, view, args, kwargs)
 
     def _as_operator(
-        self, request: HttpRequest, view: Callable[..., HttpResponse], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, request: SignedInRequest, view: Callable[..., HttpResponse], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> HttpResponse:
         if not request.user.is_operator:
             raise Http404("No such page.")
@@ -67,7 +67,7 @@ class ScopeMiddleware:
 
     def _as_member(
         self,
-        request: HttpRequest,
+        request: TenantRequest,
         access: Access,
         view: Callable[..., HttpResponse],
         args: tuple[Any, ...],
@@ -78,13 +78,13 @@ class ScopeMiddleware:
         if belonging is None:
             raise Http404("No such page.")
         with enter_tenant(belonging.tenant_id):
-            request.tenant = Tenant.objects.get(pk=belonging.tenant_id)  # type: ignore[attr-defined]
-            request.membership = Membership.objects.get(user=request.user)  # type: ignore[attr-defined]
-            if access.role is not None and not request.membership.may(access.role):  # type: ignore[attr-defined]
+            request.tenant = Tenant.objects.get(pk=belonging.tenant_id)
+            request.membership = Membership.objects.get(user=request.user)
+            if access.role is not None and not request.membership.may(access.role):
                 raise PermissionDenied(f"This needs the role {access.role.label}; yours is {belonging.role.label}.")
-            if request.tenant.is_suspended and request.method not in SAFE_METHODS:  # type: ignore[attr-defined]
+            if request.tenant.is_suspended and request.method not in SAFE_METHODS:
                 raise PermissionDenied("This account is suspended: until it is restored, nothing can be changed.")
-            with timezone.override(request.tenant.time_zone):  # type: ignore[attr-defined]
+            with timezone.override(request.tenant.time_zone):
                 return _rendered(view(request, *args, **kwargs))
 
 

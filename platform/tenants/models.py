@@ -143,7 +143,7 @@ class Membership(TenantOwned):
 
 
 def hash_secret(secret: str) -> str:
-    """Return how a random secret is kept: SHA-256, in hex. Only for secrets of 128 bits and more, never for passwords."""
+    """Return how a random secret is kept: SHA-256, in hex. Only for secrets of 128 bits and more, not for passwords."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 

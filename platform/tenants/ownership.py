@@ -61,8 +61,8 @@ class TenantManager(_Manager):  # type: ignore[misc, valid-type]
 class TenantForeignKey(models.ForeignKey):
     """A reference between two rows of one tenant.
 
-    Foreign keys ignore row-level security, so a plain one could point at another tenant's row. The constraint is made by
-    tenants.isolation over (tenant_id, id) instead.
+    Foreign keys ignore row-level security, so a plain one could point at another tenant's row. The constraint is made
+    by tenants.isolation over (tenant_id, id) instead.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

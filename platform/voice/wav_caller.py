@@ -20,6 +20,7 @@ import sphn
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.typing import Origin
 
 from gpu_workers import protocol
 from gpu_workers.protocol import SAMPLE_RATE_HZ, CloseCode, Kind
@@ -236,8 +237,8 @@ async def call_with_wavs(
             compression=None,
             max_size=protocol.MAX_MESSAGE_BYTES,
             proxy=None,
-            origin=origin,
-            open_timeout=10,  # type: ignore[arg-type]
+            origin=Origin(origin) if origin else None,
+            open_timeout=10,
         )
     except (OSError, InvalidHandshake, TimeoutError) as problem:
         raise CallFailed(f"The gateway cannot be reached: {problem}. Is it running?") from problem

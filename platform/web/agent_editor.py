@@ -108,7 +108,7 @@ def make_editor(draft: Mapping[str, Any], problems: Problems) -> Editor:
                 config.get("engine", ""),
                 kind="choice",
                 choices=ENGINES,
-                help="Cascade hears, thinks and speaks. Moshi talks by itself: it follows no prompt and calls no tools.",
+                help="Cascade hears, thinks and speaks. Moshi talks by itself: it follows no prompt, calls no tools.",
             ),
             sorted_in.field("voice", "Voice", config.get("voice", ""), help="A voice of the engine, such as heart."),
             sorted_in.field(

@@ -14,7 +14,7 @@ from tenants.models import Membership, Role
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
     user = getattr(request, "user", None)
-    signed_in = user is not None and user.is_authenticated
+    signed_in_id = user.pk if user is not None and user.is_authenticated else None
     tenant, membership = getattr(request, "tenant", None), getattr(request, "membership", None)
     # Nothing can be changed in a suspended tenant (tenants.middleware).
     can_change = tenant is not None and not tenant.is_suspended
@@ -27,7 +27,7 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
         "membership": membership,
         "may_develop": may(Role.DEVELOPER),
         "may_administer": may(Role.ADMIN),
-        "belongings": SimpleLazyObject(lambda: memberships_of(user.pk) if signed_in else []),
+        "belongings": SimpleLazyObject(lambda: memberships_of(signed_in_id) if signed_in_id else []),
         "environment": settings.ENVIRONMENT,
         "gateway_url": settings.GATEWAY_URL,
     }

@@ -97,7 +97,7 @@ def _open_house(operator: User) -> None:
 
 def _open_business(tenant: Tenant, vertical: str, owner: User) -> list[Agent]:
     """Make a business's agents. The first of tenant `demo` is called `demo`."""
-    agents = []
+    agents: list[Agent] = []
     for template in templates_by_slug().values():
         if template.vertical == vertical:
             slug = "demo" if tenant.slug == "demo" and not agents else ""
@@ -123,7 +123,7 @@ def _fill_calendar() -> None:
         scheduling.book(service=service, contact=contact, starts_at=at, now=now)
 
 
-# --- a month of calls --------------------------------------------------------------------------------------------------
+# --- a month of calls -------------------------------------------------------------------------------------------------
 SCRIPT = (
     ("agent", "Hello, this is {business}. How can I help you?"),
     ("caller", "Hi, when are you open tomorrow?"),
@@ -191,7 +191,7 @@ def _plan_call(tenant: Tenant, agent: Agent, deployment: Deployment, chance: ran
         id=uuid.uuid4(),
         tenant_id=tenant.id,
         agent=agent,
-        version_id=agent.live_version_id,
+        version=agent.live_version,
         status=Call.Status.LIVE,
         channel=chance.choices(["browser", "api", "command"], [70, 25, 5])[0],
         region="local",
@@ -249,8 +249,8 @@ def _plan_call(tenant: Tenant, agent: Agent, deployment: Deployment, chance: ran
 
 
 def _plan_turn(call: Call, index: int, at_ms: int, chance: random.Random) -> Turn:
-    if index == 0:
-        return Turn(tenant_id=call.tenant_id, call=call, index=0, at_ms=call.first_audio_ms)
+    if index == 0:  # the greeting: nobody waited for an answer
+        return Turn(tenant_id=call.tenant_id, call=call, index=0, at_ms=at_ms)
     parts = {
         "end_of_turn_ms": chance.randint(450, 480),
         "stt_ms": chance.randint(60, 190),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soxr
-from playwright.sync_api import Browser, Page, Playwright, expect
+from django.contrib.auth.hashers import Argon2PasswordHasher
+from playwright.sync_api import Browser, Page, expect
 
 from agents.catalog import templates_by_slug
 from agents.versions import create_agent_from_template, publish
@@ -18,10 +19,10 @@ from tenants.models import Role, Tenant, User
 from tenants.scope import enter_tenant
 from tests import factories
 from tests.gpu_workers.speech import speak
-from tests.voice.conftest import own_gateway  # noqa: F401  (a fixture)
+from tests.voice.conftest import GatewayProcess, own_gateway  # noqa: F401  (a fixture)
 from tests.voice.processes import running, wait_until
 from tests.voice.supervised import supervisor_with_a_pool
-from tests.web.browsers import MICROPHONE_RATE_HZ, start_chromium, write_wav
+from tests.web.browsers import MICROPHONE_RATE_HZ, running_playwright, start_chromium, write_wav
 from tests.web.web_process import WebProcess
 from voice.models import Call
 
@@ -33,7 +34,10 @@ GREETING_SECONDS = 6.0
 
 @pytest.fixture
 def front_desk(house: Tenant, alice: User) -> Tenant:
-    """The operator's own tenant with a salon's receptionist; alice owns it."""
+    """The operator's own tenant with a salon's receptionist; alice owns it, and can sign in at the real web process."""
+    hasher = Argon2PasswordHasher()
+    alice.password = hasher.encode(factories.PASSWORD, hasher.salt())
+    alice.save()
     factories.add_member(tenant=house, user=alice, role=Role.OWNER)
     with enter_tenant(house.id):
         agent = create_agent_from_template(template=templates_by_slug()["salon-front-desk"], actor=None)
@@ -44,9 +48,9 @@ def front_desk(house: Tenant, alice: User) -> Tenant:
 @pytest.fixture
 def web(
     front_desk: Tenant,
-    own_gateway,
+    own_gateway: Callable[..., GatewayProcess],  # noqa: F811
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[WebProcess]:
     """Every process of an installation; the pages' own is returned."""
     with supervisor_with_a_pool(front_desk, tmp_path, monkeypatch) as reached:
@@ -57,14 +61,18 @@ def web(
 
 
 @pytest.fixture
-def browser(playwright: Playwright, tmp_path: Path) -> Iterator[Browser]:
-    """A Chromium whose microphone asks for the opening hours, once the greeting is over."""
+def browser(web: WebProcess, tmp_path: Path) -> Iterator[Browser]:
+    """A Chromium whose microphone asks for the opening hours, once the greeting is over.
+
+    Playwright keeps an event loop in this thread: what stands behind `web` was deployed before.
+    """
     words = soxr.resample(speak("What are your opening hours?"), 24_000, MICROPHONE_RATE_HZ)
     quiet = np.zeros(round(GREETING_SECONDS * MICROPHONE_RATE_HZ))
     microphone = write_wav(tmp_path / "visitor.wav", np.concatenate([quiet, words, np.zeros(30 * MICROPHONE_RATE_HZ)]))
-    chromium = start_chromium(playwright, microphone_wav=microphone)
-    yield chromium
-    chromium.close()
+    with running_playwright() as playwright:
+        chromium = start_chromium(playwright, microphone_wav=microphone)
+        yield chromium
+        chromium.close()
 
 
 def test_a_visitor_asks_is_understood_hears_an_answer_and_the_owner_sees_the_call(
@@ -104,6 +112,7 @@ def owner_sees_the_call(page: Page, web: WebProcess, tenant: Tenant, owner: User
     page.fill("input[name=login]", owner.email)
     page.fill("input[name=password]", factories.PASSWORD)
     page.get_by_role("button", name=re.compile("Sign in")).last.click()
+    expect(page).not_to_have_url(re.compile("login"))
     page.goto(f"{web.url}/t/{tenant.slug}/")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     page.goto(f"{web.url}/t/{tenant.slug}/calls/")
