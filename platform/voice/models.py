@@ -142,7 +142,9 @@ class Turn(TenantOwned):
 
     class Meta:
         ordering = ["call", "index"]
-        constraints = [models.UniqueConstraint(fields=["tenant", "call", "index"], name="one_turn_per_index")]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "call", "index"], include=["turn_ms"], name="one_turn_per_index")
+        ]
 
     def __str__(self) -> str:
         return f"Turn {self.index} of {self.call_id}"

@@ -17,6 +17,9 @@ LOCAL_DIGITS = PHONE_DIGITS - AREA_DIGITS
 GROUPS = (("first three", 3), ("next three", 6), ("last four", 10))
 """What is asked for, and how many digits are known after it."""
 FAILURES_BEFORE_GROUPS = 2
+FAILURES_BEFORE_GIVING_UP = 6
+MIN_DIGITS = 3
+"""Fewer digits than this are no beginning of a telephone number."""
 
 
 @dataclasses.dataclass
@@ -30,7 +33,7 @@ class Dictation:
             self.digits = ""
             return phone
         digits = read_digits(heard)
-        if not digits:
+        if len(digits) < (1 if self.digits else MIN_DIGITS):
             return None
         if self._in_groups:
             self._take_group(digits)
@@ -64,6 +67,10 @@ class Dictation:
     @property
     def _in_groups(self) -> bool:
         return self.failures >= FAILURES_BEFORE_GROUPS
+
+    @property
+    def is_hopeless(self) -> bool:
+        return self.failures >= FAILURES_BEFORE_GIVING_UP
 
     def ask(self) -> str | None:
         """Return the sentence that asks for what is missing; None where nothing was heard so far."""

@@ -8,21 +8,25 @@ from typing import Any
 
 from gpu_workers.cascade.brain import speaking
 from gpu_workers.cascade.brain.hearing import answers
-from gpu_workers.cascade.brain.hearing.times import FROM_HOUR, PARTS_OF_DAY, Moment, read_moment
+from gpu_workers.cascade.brain.dictation import PHONE_DIGITS, Dictation
+from gpu_workers.cascade.brain.hearing.times import FROM_HOUR, Moment, read_moment
 from gpu_workers.cascade.brain.hearing.words import read_digits, read_number, without_phone, words_of
-
-PHONE_DIGITS = 10
-MIN_DIGITS = 3
-"""Fewer digits than this are no beginning of a telephone number."""
 
 
 @dataclasses.dataclass
 class Slots:
-    """What is known so far. Times are the business's wall clock; `partial` holds what a question has of its answer."""
+    """What is known so far, and of a time or a telephone number what was said of it. Times are on the business's clock."""
 
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
     moment: Moment = Moment()
-    digits: str = ""
+    dictation: Dictation = dataclasses.field(default_factory=Dictation)
+
+    def copy(self) -> Slots:
+        return Slots(dict(self.values), self.moment, dataclasses.replace(self.dictation))
+
+    def half_given(self) -> tuple[Moment, Dictation]:
+        """Return what was said of answers that are not whole yet, to compare it with what it is a turn later."""
+        return self.moment, dataclasses.replace(self.dictation)
 
     def fill(self, questions: list[dict[str, Any]], heard: str, now: datetime.datetime, asked: str | None) -> set[str]:
         """Take every answer that an utterance holds; return the names of the questions whose value is new or changed.
@@ -90,41 +94,23 @@ class Slots:
         return self.moment.whole
 
     def _read_phone(self, heard: str, *, asked: bool) -> str | None:
-        digits = read_digits(heard)
-        if phone := answers.read_phone(heard):
-            self.digits = ""
-            return phone
-        if not asked or len(digits) < (1 if self.digits else MIN_DIGITS):
-            return None
-        # A pause inside the number makes two turns of it.
-        joined = self.digits + digits
-        self.digits = joined if len(joined) < PHONE_DIGITS else ""
-        return joined if len(joined) == PHONE_DIGITS else None
+        return self.dictation.take(heard) if asked else answers.read_phone(heard)
 
 
-def ask_again(question: dict[str, Any], slots: Slots, heard: str, now: datetime.datetime) -> str | None:
+def ask_for_rest(question: dict[str, Any], slots: Slots, now: datetime.datetime) -> str | None:
     """Return the sentence that asks for the rest of a half-given answer, or None where nothing of it was heard."""
-    match question["type"]:
-        case "datetime":
-            moment = slots.moment
-            if moment.date is not None and (moment.time is None or moment.is_vague):
-                day = speaking.say_date(moment.date, now.date())
-                when = (
-                    f" in the {moment.part_of_day}" if moment.part_of_day in ("morning", "afternoon", "evening") else ""
-                )
-                return f"What time {_on(day)}{when}?"
-            if moment.date is None and moment.time is not None:
-                return f"And on which day{'' if moment.is_vague else ' at ' + speaking.say_time(moment.time)}?"
-        case "phone":
-            heard_digits = len(read_digits(heard))
-            if slots.digits:
-                return f"I have {speaking.say_phone(slots.digits)}. And the rest?"
-            if heard_digits >= 3:
-                return "I did not get that number right. Could you say it again, slowly, digit by digit?"
-        case "email":
-            if "at" in words_of(heard) or "dot" in words_of(heard):
-                return "I did not get that address right. Could you say it again, slowly?"
-    return None
+    if question["type"] == "phone":
+        return slots.dictation.ask()
+    moment = slots.moment
+    if question["type"] != "datetime" or moment.whole is not None or moment.is_empty:
+        return None
+    if moment.date is not None:
+        day = speaking.say_date(moment.date, now.date())
+        part = f" in the {moment.part_of_day}" if moment.part_of_day in ("morning", "afternoon", "evening") else ""
+        return f"What time {day if day in ('today', 'tomorrow') else f'on {day}'}{part}?"
+    if moment.is_vague or moment.time is None:
+        return "And on which day?"
+    return f"And on which day at {speaking.say_time(moment.time)}?"
 
 
 def say_value(value: Any, now: datetime.datetime, *, name: str = "") -> str:
@@ -159,36 +145,6 @@ def tool_value(value: Any) -> Any:
     if isinstance(value, datetime.time):
         return value.isoformat(timespec="minutes")
     return value
-
-
-def pick_alternative(heard: str, offered: list[datetime.datetime], now: datetime.datetime) -> datetime.datetime | None:
-    """Return which of the offered times was chosen: by its place, its hour or its day."""
-    place = answers.read_position(heard, len(offered))
-    if place is not None:
-        return offered[place]
-    said = read_moment(heard, now)
-    if said.time is None and said.date is None:
-        # A bare `nine` is a time when times were offered.
-        said = read_moment(f"at {heard}", now)
-    fitting = [
-        each
-        for each in offered
-        if (said.date is None or each.date() == said.date)
-        and (said.time is None or said.is_vague or _same_clock(each.time(), said.time))
-        and (said.date is not None or said.time is not None)
-    ]
-    if said.is_vague and said.part_of_day in PARTS_OF_DAY:
-        fitting = [each for each in fitting if (each.hour < 12) == (said.part_of_day == "morning")]
-    return fitting[0] if len(fitting) == 1 else None
-
-
-def _same_clock(one: datetime.time, other: datetime.time) -> bool:
-    """Whether two times read the same on a clock's face: `at seven` picks 07:00 where only that was offered."""
-    return (one.hour % 12, one.minute) == (other.hour % 12, other.minute)
-
-
-def _on(day: str) -> str:
-    return day if day in ("today", "tomorrow") else f"on {day}"
 
 
 def _only_if(condition: bool, value: Any) -> Any:

@@ -355,7 +355,7 @@ def left_handled(request: TenantRequest, kind: str, left_id: uuid.UUID) -> HttpR
 @tenant_access(Role.VIEWER)
 @require_GET
 def contacts(request: TenantRequest) -> HttpResponse:
-    found = Contact.objects.annotate(last_visit=Max("appointments__starts_at"))
+    found = Contact.objects.annotate(last_visit=Max("appointments__starts_at")).order_by("-updated_at", "pk")
     if wanted := request.GET.get("q", "").strip():
         digits = re.sub(r"\D", "", wanted)
         matching = Q(name__icontains=wanted) | Q(email__icontains=wanted)

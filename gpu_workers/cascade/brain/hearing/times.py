@@ -110,6 +110,10 @@ class Moment:
         return Moment(self.date or earlier.date, time, self.is_vague, part)
 
     @property
+    def is_empty(self) -> bool:
+        return self.date is None and self.time is None
+
+    @property
     def whole(self) -> datetime.datetime | None:
         if self.date is None or self.time is None or self.is_vague:
             return None

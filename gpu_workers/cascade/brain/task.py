@@ -1,0 +1,95 @@
+"""One wish of a caller while it is worked on: its intent, the answers so far, and what the agent waits for."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from typing import Any
+
+from gpu_workers.cascade.brain.hearing.answers import read_yes_no
+from gpu_workers.cascade.brain.hearing.words import words_of
+from gpu_workers.cascade.brain.offers import Offer
+from gpu_workers.cascade.brain.slots import Slots, ask_for_rest
+
+Intent = dict[str, Any]
+Question = dict[str, Any]
+
+_WORDS_OF_TYPE = {
+    "name": {"name"},
+    "phone": {"number", "phone", "telephone"},
+    "email": {"email", "mail", "address"},
+    "datetime": {"time", "day", "date", "hour"},
+    "date": {"day", "date"},
+    "time": {"time", "hour"},
+}
+"""How callers call a question when they want to answer it again: `the time is wrong`."""
+MOST_WORDS_TO_NAME_A_QUESTION = 8
+
+
+@dataclasses.dataclass
+class Task:
+    intent: Intent
+    slots: Slots
+    asking: str | None = None
+    """The question that was asked last."""
+    is_confirming: bool = False
+    """Whether the agent waits for a yes, or for what to change."""
+    offer: Offer | None = None
+
+    @property
+    def questions(self) -> list[Question]:
+        return self.intent.get("questions", [])
+
+    @property
+    def asked(self) -> Question | None:
+        return self.question(self.asking)
+
+    @property
+    def missing(self) -> Question | None:
+        return self.slots.missing(self.questions)
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.is_confirming or self.asking is not None
+
+    @property
+    def asks_for_text(self) -> bool:
+        return self.asked is not None and self.asked["type"] == "text"
+
+    def question(self, name: str | None) -> Question | None:
+        return next((each for each in self.questions if each["name"] == name), None)
+
+    def fill(self, heard: str, now: datetime.datetime) -> set[str]:
+        """Take every answer that an utterance holds; return the names of the questions whose answer is new."""
+        return self.slots.fill(self.questions, heard, now, self.asking)
+
+    def would_change(self, heard: str, now: datetime.datetime) -> set[str]:
+        """Return what `fill` would return, and take nothing."""
+        return self.slots.copy().fill(self.questions, heard, now, self.asking)
+
+    def is_answered_by(self, heard: str, now: datetime.datetime) -> bool:
+        """Return whether an utterance answers what was asked, so that it is less likely a new wish."""
+        if self.is_confirming:
+            return read_yes_no(heard) is not None
+        return self.asked is not None and bool(self.slots.copy().fill([self.asked], heard, now, self.asking))
+
+    def question_named(self, heard: str) -> Question | None:
+        """Return the answered question that a caller names without answering it: `no, the name is wrong`."""
+        words = set(words_of(heard))
+        if len(words) > MOST_WORDS_TO_NAME_A_QUESTION:
+            return None
+        for question in self.questions:
+            called = _WORDS_OF_TYPE.get(question["type"], set()) | set(question["name"].split("_"))
+            if question["name"] in self.slots.values and called & words:
+                return question
+        return None
+
+    def question_again(self, now: datetime.datetime) -> str:
+        """Return what the agent waits for, as it would ask it again; empty where it waits for nothing."""
+        if self.is_confirming and self.missing is None:
+            return self.intent.get("confirm", "")
+        return self.ask(self.asked, now) if self.asked is not None else ""
+
+    def ask(self, question: Question, now: datetime.datetime) -> str:
+        """Return the sentence that asks a question, or for the rest of a half-given answer."""
+        return ask_for_rest(question, self.slots, now) or question["ask"]
