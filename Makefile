@@ -10,6 +10,7 @@ export PYTHONPATH := platform:.
 installed = $(VENV)/.$(1)-$(shell cat requirements/base.txt $(2) | sha256sum | cut -c1-16)
 RUNTIME := $(call installed,runtime)
 DEVELOPMENT := $(call installed,development,requirements/dev.txt)
+ENGINES := $(call installed,engines,requirements/engines.txt requirements/torch-cpu.txt requirements/torch-gpu.txt requirements/engines-cuda.txt)
 # The lists are complete: there is nothing to resolve.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps
 MODELS := $(BIN)/python -m gpu_workers.cascade.prepare > /dev/null
@@ -46,7 +47,14 @@ $(DEVELOPMENT): $(RUNTIME)
 	@$(PIP) -r requirements/dev.txt
 	@rm -f $(VENV)/.development-* && touch $@
 
-setup: $(DEVELOPMENT)
+$(ENGINES): $(RUNTIME)
+	@echo 'Installing torch and Moshi into $(VENV)'
+	@$(PIP) -r requirements/engines.txt
+	@{ ! command -v nvidia-smi > /dev/null && $(PIP) -r requirements/torch-cpu.txt 2> /dev/null; } || \
+		$(PIP) -r requirements/torch-gpu.txt -r requirements/engines-cuda.txt
+	@rm -f $(VENV)/.engines-* && touch $@
+
+setup: $(DEVELOPMENT) $(ENGINES)
 	@$(MODELS)
 
 demo: $(RUNTIME)
@@ -66,7 +74,7 @@ check: $(DEVELOPMENT)
 	@$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run  # without a database
 	@$(AS_IN_PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
 
-test: $(DEVELOPMENT)
+test: $(DEVELOPMENT) $(ENGINES)
 	@command -v node > /dev/null || { echo 'node is missing: apt-get install nodejs'; exit 1; }
 	@command -v chromium > /dev/null || command -v google-chrome > /dev/null || { echo 'Chromium is missing: apt-get install chromium'; exit 1; }
 	@$(MODELS)
@@ -76,11 +84,13 @@ bench: $(DEVELOPMENT)
 	@$(MODELS)
 	$(BIN)/python -m benchmarks
 
+COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 $(UPGRADE)
+
 requirements: $(DEVELOPMENT)
-	@for name in base dev; do \
-		$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 \
-			$(UPGRADE) requirements/$$name.in -o requirements/$$name.txt || exit 1; \
-	done
+	@$(COMPILE) requirements/base.in -o requirements/base.txt
+	@$(COMPILE) requirements/dev.in -o requirements/dev.txt
+	@$(COMPILE) --no-header --override requirements/engines-overrides.txt --no-emit-package torch requirements/engines.in | \
+		awk '/^[a-z]/ { into = /^(cuda|nvidia|triton)/ ? "-cuda" : "" } { print > ("requirements/engines" into ".txt") }'
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

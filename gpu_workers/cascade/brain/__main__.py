@@ -25,8 +25,7 @@ class AgreeableTools:
         return ToolReply(True, dict(arguments), 0.0)
 
 
-async def talk(template: Path) -> None:
-    agent = yaml.safe_load(template.read_text())
+async def talk(agent: dict[str, Any]) -> None:
     start = Start("console", agent=agent, business={"name": "the business"})
     brain = PolicyBrain(start, AgreeableTools(), lambda: datetime.datetime.now().replace(microsecond=0), IntentModel())
     parts = brain.greet()
@@ -48,4 +47,4 @@ async def talk(template: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("template", type=Path)
-    asyncio.run(talk(parser.parse_args().template))
+    asyncio.run(talk(yaml.safe_load(parser.parse_args().template.read_text())))

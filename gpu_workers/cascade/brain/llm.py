@@ -1,69 +1,71 @@
 """A language model in the policy's place, with the policy to fall back on.
 
 Any endpoint that speaks OpenAI's chat completions will do. What the model hears of its own words is what was really
-spoken. A turn in which it fails, or is late with its first words, is answered by the policy, which follows the
-conversation all along.
+spoken. A turn in which it fails, or is late with its first words, is answered by the policy, which catches up with the
+conversation first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
 import json
-import os
+import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, Literal, cast
 
-from openai import AsyncOpenAI, OpenAIError
+import httpx
+from openai import AsyncOpenAI, AsyncStream, OpenAIError
+from openai.types.chat import (
+    ChatCompletionChunk,
+    ChatCompletionMessageParam,
+    ChatCompletionToolParam,
+)
 
+from gpu_workers.cascade.brain.dialogue import GOODBYE
+from gpu_workers.cascade.brain.model_settings import ModelSettings
 from gpu_workers.cascade.brain.policy import PolicyBrain
+from gpu_workers.cascade.brain.sentences import fill_sentence
 from gpu_workers.cascade.brain.speaking import make_speakable
 from gpu_workers.cascade.brain.speech import HangUp, Part, Say, ToolCalled, Warned
-from gpu_workers.cascade.brain.tool_client import ToolClient
+from gpu_workers.cascade.brain.tool_client import ToolClient, ToolReply
 from gpu_workers.protocol import Start, Utterance
 
-MAX_ROUNDS = 4
-"""How often a model may call tools in one turn."""
-MAX_REPLY_TOKENS = 300
+logger = logging.getLogger(__name__)
 
-END_CALL = {
-    "type": "function",
-    "function": {
-        "name": "end_call",
-        "description": "Hang up, after goodbyes were said.",
-        "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
-    },
-}
-STYLE = """You are on the telephone. Speak in one or two short sentences, in plain words, with no lists, no markup and no emoji.
-Write dates, times, prices and numbers as they are spoken, telephone numbers digit by digit. Ask for one thing at a time.
-Never invent a fact, a price or a free time. Before you book, change or cancel anything, say it back and wait for a yes."""
+MAX_ROUNDS = 4
+"""How often a model may call tools in one turn; after that it must speak."""
+MAX_REPLY_TOKENS = 300
+STALL_SECONDS = 5.0
+"""How long a model that has begun may keep the caller waiting for its next words."""
+END_CALL = "end_call"
+LOST_THREAD = "I am sorry, I lost my thread. Could you say that again?"
+
+STYLE = """You are on the telephone. Speak in one or two short sentences, in plain words.
+Use no lists, no markup and no emoji.
+Write dates, times, prices and numbers as they are spoken, telephone numbers digit by digit.
+Ask for one thing at a time.
+Never invent a fact, a price or a free time.
+Before you book, change or cancel anything, say it back and wait for a yes."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ModelSettings:
-    """Where the language model is. `timeout_seconds`: until its first words or its first tool call."""
+class ModelFailed(Exception):
+    """The model did not answer a turn as it should."""
 
-    base_url: str
-    model: str
-    api_key: str = dataclasses.field(default="", repr=False)
-    timeout_seconds: float = 2.5
 
-    @classmethod
-    def from_environment(cls) -> ModelSettings | None:
-        """Read LLM_BASE_URL, LLM_MODEL, LLM_API_KEY and LLM_TIMEOUT_SECONDS; None where there is no model."""
-        if not (base_url := os.environ.get("LLM_BASE_URL")):
-            return None
-        return cls(
-            base_url=base_url,
-            model=os.environ.get("LLM_MODEL") or "default",
-            api_key=os.environ.get("LLM_API_KEY") or "",
-            timeout_seconds=float(os.environ.get("LLM_TIMEOUT_SECONDS") or 2.5),
-        )
+@dataclasses.dataclass(slots=True)
+class _Call:
+    """A tool call as it comes in pieces."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
 
 
 class LanguageModelBrain:
@@ -85,11 +87,14 @@ class LanguageModelBrain:
         self._client = AsyncOpenAI(
             base_url=settings.base_url, api_key=settings.api_key or "none", max_retries=0, timeout=30.0
         )
-        self._messages: list[dict[str, Any]] = [
-            {"role": "user" if said.role == "caller" else "assistant", "content": said.text} for said in start.history
-        ]
-        self._heard: list[Utterance] = list(start.history)
+        self._messages: list[ChatCompletionMessageParam] = []
+        for said in start.history:
+            self._remember("user" if said.role == "caller" else "assistant", said.text)
+        self._unfollowed: list[Utterance] = []
+        """What was said since the fallback last knew where the conversation was."""
         self._turn = sum(said.role == "caller" for said in start.history)
+        self._running: tuple[str, asyncio.Task[ToolReply]] | None = None
+        """The tool that is at work, by its name."""
 
     async def greet(self) -> AsyncIterator[Part]:
         async for part in self._fallback.greet():
@@ -97,21 +102,34 @@ class LanguageModelBrain:
 
     async def reply(self, heard: str) -> AsyncIterator[Part]:
         self._turn += 1
-        self._messages.append({"role": "user", "content": heard})
-        self._heard.append(Utterance("caller", heard))
-        spoke = False
-        try:
-            async for part in self._think():
-                spoke = spoke or isinstance(part, Say | ToolCalled)
+        if self._running is not None:
+            # The caller cut in while a tool was at work: the model is to know what came of it.
+            yield await self._finish_call(*self._running)
+        self._remember("user", heard)
+        if self._fallback.has_something_to_tell:
+            async for part in self._fall_back(heard):
                 yield part
             return
-        except (OpenAIError, TimeoutError, ValueError) as problem:
-            yield Warned("language_model", f"The language model did not answer: {type(problem).__name__}.")
-        if spoke:
-            # Half an answer was given: the caller's next words go on from there.
-            return
-        async for part in self._fallback_reply(heard):
-            yield part
+        spoke = acted = False
+        try:
+            async with contextlib.aclosing(self._think()) as parts:
+                async for part in parts:
+                    spoke = spoke or isinstance(part, Say | HangUp)
+                    acted = acted or isinstance(part, ToolCalled)
+                    yield part
+            if not spoke:
+                raise ModelFailed("it said nothing")
+        except (ModelFailed, OpenAIError, httpx.HTTPError, TimeoutError, ValueError) as problem:
+            logger.warning("the language model failed: %r", problem)
+            yield Warned("language_model", f"The language model did not answer: {_reason(problem)}.")
+            if not spoke and not acted:
+                async for part in self._fall_back(heard):
+                    yield part
+                return
+            if not spoke:
+                # The policy would run the tool a second time.
+                yield Say(LOST_THREAD)
+        self._unfollowed.append(Utterance("caller", heard))
 
     async def wrap_up(self) -> AsyncIterator[Part]:
         async for part in self._fallback.wrap_up():
@@ -119,93 +137,146 @@ class LanguageModelBrain:
 
     def was_spoken(self, text: str, *, interrupted: bool) -> None:
         if text:
-            self._messages.append({"role": "assistant", "content": f"{text} …" if interrupted else text})
-            self._heard.append(Utterance("agent", text))
+            self._remember("assistant", f"{text} …" if interrupted else text)
         self._fallback.was_spoken(text, interrupted=interrupted)
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def _fallback_reply(self, heard: str) -> AsyncIterator[Part]:
-        await self._fallback.catch_up(self._heard[:-1])
+    async def _fall_back(self, heard: str) -> AsyncIterator[Part]:
+        self._fallback.catch_up(self._unfollowed)
+        self._unfollowed.clear()
         async for part in self._fallback.reply(heard):
             yield part
 
-    async def _think(self) -> AsyncIterator[Part]:
+    def _remember(self, role: Literal["user", "assistant"], text: str) -> None:
+        """Add to the conversation. Many models refuse two messages of one role in a row, so these become one."""
+        last = self._messages[-1] if self._messages else None
+        if last is not None and last["role"] == role and "tool_calls" not in last:
+            text = f"{last.get('content')}\n{text}"
+            self._messages.pop()
+        if role == "user":
+            self._messages.append({"role": "user", "content": text})
+        else:
+            self._messages.append({"role": "assistant", "content": text})
+
+    async def _think(self) -> AsyncGenerator[Part]:
         """Let the model speak and call tools until it has said its piece."""
-        aside: list[dict[str, Any]] = []
-        for _ in range(MAX_ROUNDS):
-            calls: dict[int, dict[str, str]] = {}
-            async for sentence in self._stream(aside, calls):
-                yield Say(sentence)
-            if not calls:
+        spoke = False
+        for rounds_left in range(MAX_ROUNDS, -1, -1):
+            calls: dict[int, _Call] = {}
+            async with contextlib.aclosing(self._stream(calls, may_call=rounds_left > 0)) as sentences:
+                async for sentence in sentences:
+                    spoke = True
+                    yield Say(sentence)
+            if not calls or rounds_left == 0:
                 return
-            aside.append(_assistant_message(calls))
-            for call in calls.values():
-                if call["name"] == "end_call":
+            for index, call in calls.items():
+                if call.name == END_CALL:
+                    if not spoke:
+                        yield Say(self._goodbye())
                     yield HangUp()
                     return
-                arguments = _read_arguments(call["arguments"])
-                outcome = await self._tools.call(call["name"], arguments, self._turn)
-                yield ToolCalled(call["name"], outcome.ok, outcome.duration_ms)
-                answer = outcome.result if outcome.ok else {"error": outcome.sentence, **outcome.result}
-                aside.append({"role": "tool", "tool_call_id": call["id"], "content": json.dumps(answer)})
-        # What tools answered is worth remembering in the turns to come.
-        self._messages.extend(aside)
+                call.id = call.id or f"call_{self._turn}_{MAX_ROUNDS - rounds_left}_{index}"
+                # Shielded: a caller who speaks now must not leave a booking made that the model knows nothing of.
+                self._running = call.name, asyncio.create_task(self._run(call), name=f"tool {call.name}")
+                yield await self._finish_call(*self._running)
 
-    async def _stream(self, aside: list[dict[str, Any]], calls: dict[int, dict[str, str]]) -> AsyncIterator[str]:
+    async def _finish_call(self, name: str, running: asyncio.Task[ToolReply]) -> ToolCalled:
+        outcome = await asyncio.shield(running)
+        self._running = None
+        return ToolCalled(name, outcome.ok, outcome.duration_ms)
+
+    async def _run(self, call: _Call) -> ToolReply:
+        """Run a tool, and keep the call and its answer for this turn and those to come."""
+        arguments = _read_arguments(call.arguments)
+        if call.name not in {tool["function"]["name"] for tool in self._declared_tools()}:
+            outcome = ToolReply(False, {}, 0.0, code="unknown_tool", sentence=f"There is no tool {call.name!r}.")
+        elif arguments is None:
+            outcome = ToolReply(False, {}, 0.0, code="bad_arguments", sentence="The arguments are not a JSON object.")
+        else:
+            outcome = await self._tools.call(call.name, arguments, self._turn)
+        answer = outcome.result if outcome.ok else {**outcome.result, "error": outcome.sentence or outcome.code}
+        # One message for each call: what was asked and what was answered are never apart.
+        self._messages += [
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {
+                        "id": call.id,
+                        "type": "function",
+                        "function": {"name": call.name, "arguments": json.dumps(arguments or {})},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": call.id, "content": json.dumps(answer)},
+        ]
+        return outcome
+
+    async def _stream(self, calls: dict[int, _Call], *, may_call: bool) -> AsyncGenerator[str]:
         """Yield sentences as they are finished; collect tool calls into `calls`.
 
         Raises:
             TimeoutError: nothing came in time.
-            OpenAIError: the endpoint failed.
+            OpenAIError, httpx.HTTPError, ValueError: the endpoint failed, or broke off.
         """
-        tools = self._declared_tools()
         deadline = time.monotonic() + self._settings.timeout_seconds
         async with asyncio.timeout(self._settings.timeout_seconds):
-            stream = await self._client.chat.completions.create(
-                model=self._settings.model,
-                messages=[{"role": "system", "content": self._system()}, *self._messages, *aside],  # type: ignore[arg-type]
-                tools=tools,  # type: ignore[arg-type]
-                stream=True,
-                max_tokens=MAX_REPLY_TOKENS,
-                temperature=0.3,
-            )
-        buffer, started = "", False
-        chunks = aiter(stream)
-        while True:
-            limit = 10.0 if started else max(0.05, deadline - time.monotonic())
-            try:
-                async with asyncio.timeout(limit):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                break
-            delta = chunk.choices[0].delta if chunk.choices else None
-            if delta is None:
-                continue
-            for piece in delta.tool_calls or ():
-                started = True
-                call = calls.setdefault(piece.index, {"id": "", "name": "", "arguments": ""})
-                call["id"] = piece.id or call["id"]
-                if piece.function is not None:
-                    call["name"] += piece.function.name or ""
-                    call["arguments"] += piece.function.arguments or ""
-            if delta.content:
-                started = True
-                *whole, buffer = _SENTENCE_END.split(buffer + delta.content)
-                for sentence in whole:
-                    if said := make_speakable(sentence):
-                        yield said
-        if said := make_speakable(buffer):
-            yield said
+            stream = await self._open_stream(may_call=may_call)
+        async with stream:
+            buffer, started = "", False
+            chunks = aiter(stream)
+            while True:
+                # A server that only says that it is there has not begun.
+                limit = STALL_SECONDS if started else max(0.0, deadline - time.monotonic())
+                try:
+                    async with asyncio.timeout(limit):
+                        chunk = await anext(chunks)
+                except StopAsyncIteration:
+                    break
+                if not chunk.choices:
+                    continue
+                delta = chunk.choices[0].delta
+                for piece in delta.tool_calls or ():
+                    started = True
+                    call = calls.setdefault(piece.index, _Call())
+                    call.id = piece.id or call.id
+                    if piece.function is not None:
+                        call.name += piece.function.name or ""
+                        call.arguments += piece.function.arguments or ""
+                if delta.content:
+                    started = True
+                    *whole, buffer = _SENTENCE_END.split(buffer + delta.content)
+                    for sentence in whole:
+                        if said := make_speakable(sentence):
+                            yield said
+            if said := make_speakable(buffer):
+                yield said
 
-    def _declared_tools(self) -> list[dict[str, Any]]:
-        declared = [
-            {"type": "function", "function": tool}
-            for tool in self._start.agent.get("tools", [])
-            if isinstance(tool, dict)
-        ]
-        return [*declared, END_CALL]
+    async def _open_stream(self, *, may_call: bool) -> AsyncStream[ChatCompletionChunk]:
+        return await self._client.chat.completions.create(
+            model=self._settings.model,
+            messages=[{"role": "system", "content": self._system()}, *self._messages],
+            tools=self._declared_tools(),
+            tool_choice="auto" if may_call else "none",
+            stream=True,
+            max_tokens=MAX_REPLY_TOKENS,
+            temperature=0.3,
+        )
+
+    def _declared_tools(self) -> list[ChatCompletionToolParam]:
+        declared = [tool for tool in self._start.agent.get("tools", []) if isinstance(tool, dict)]
+        end_call = {
+            "name": END_CALL,
+            "description": "Hang up, after goodbyes were said.",
+            "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
+        }
+        return [cast(ChatCompletionToolParam, {"type": "function", "function": tool}) for tool in (*declared, end_call)]
+
+    def _goodbye(self) -> str:
+        business = {"business": self._start.business.get("name") or "us"}
+        return fill_sentence(self._start.agent.get("goodbye") or GOODBYE, business, self._now())
 
     def _system(self) -> str:
         agent, business = self._start.agent, self._start.business
@@ -224,25 +295,17 @@ class LanguageModelBrain:
         )
 
 
-def _assistant_message(calls: dict[int, dict[str, str]]) -> dict[str, Any]:
-    return {
-        "role": "assistant",
-        "content": None,
-        "tool_calls": [
-            {
-                "id": call["id"],
-                "type": "function",
-                "function": {"name": call["name"], "arguments": call["arguments"] or "{}"},
-            }
-            for call in calls.values()
-        ],
-    }
-
-
-def _read_arguments(text: str) -> dict[str, Any]:
-    """Return the arguments a model wrote; what is no JSON object becomes none, and the tool says what is missing."""
+def _read_arguments(text: str) -> dict[str, Any] | None:
+    """Return the arguments a model wrote, or None where they are no JSON object."""
     try:
         arguments = json.loads(text or "{}")
     except ValueError:
-        return {}
-    return arguments if isinstance(arguments, dict) else {}
+        return None
+    return arguments if isinstance(arguments, dict) else None
+
+
+def _reason(problem: Exception) -> str:
+    """Return why, in words that hold nothing of what was said."""
+    if isinstance(problem, TimeoutError):
+        return "it was late"
+    return str(problem) if isinstance(problem, ModelFailed) else type(problem).__name__

@@ -18,18 +18,19 @@ class Request(enum.Enum):
     THANKS = enum.auto()
 
 
+_PEOPLE = r"person|human|someone|somebody|manager|owner|agent|representative|operator|staff|people|doctor|nurse"
+
 _PHRASES: list[tuple[Request, str]] = [
     (Request.START_OVER, r"\b(start over|start again|from the beginning|begin again)\b"),
     (
         Request.PERSON,
-        r"\b(?:speak|talk|put me through|transfer me|connect me)\b.{0,20}\b(?:person|human|someone|somebody|manager|owner|agent|"
-        r"representative|operator|staff|people|doctor|nurse)\b|\b(?:real|actual|live) (?:person|human)\b|^(?:a )?(?:human|person|"
-        r"representative|operator)(?: please)?$",
+        rf"\b(?:speak|talk|put me through|transfer me|connect me)\b.{{0,20}}\b(?:{_PEOPLE})\b"
+        r"|\b(?:real|actual|live) (?:person|human)\b|^(?:a )?(?:human|person|representative|operator)(?: please)?$",
     ),
     (
         Request.REPEAT,
-        r"\b(say that again|repeat that|come again|what did you say|can you repeat|could you repeat|i didn't (?:catch|hear|get)"
-        r" (?:that|you))\b|^(?:pardon|pardon me|sorry|excuse me|what|repeat)$",
+        r"\b(say that again|repeat that|come again|what did you say|can you repeat|could you repeat"
+        r"|i didn't (?:catch|hear|get) (?:that|you))\b|^(?:pardon|pardon me|sorry|excuse me|what|repeat)$",
     ),
     (Request.NEVER_MIND, r"\b(never ?mind|forget (?:it|about it|that)|leave it|changed my mind)\b"),
     (Request.CAPABILITIES, r"\bwhat (?:can|do) you (?:do|help)|\bhow can you help|\bwhat are my options"),
@@ -41,7 +42,8 @@ _PHRASES: list[tuple[Request, str]] = [
     ),
     (
         Request.THANKS,
-        r"^(?:(?:okay|ok|great|perfect|lovely|alright|wonderful) )*(?:thanks|thank you)(?: (?:so much|very much|a lot))?$",
+        r"^(?:(?:okay|ok|great|perfect|lovely|alright|wonderful) )*(?:thanks|thank you)"
+        r"(?: (?:so much|very much|a lot))?$",
     ),
 ]
 
@@ -67,6 +69,26 @@ _QUESTION_WORDS = {
     "should",
     "did",
 }
+
+
+_WORDS_FOR_FREE_TIMES = {
+    "available",
+    "availability",
+    "free",
+    "opening",
+    "openings",
+    "times",
+    "slots",
+    "earliest",
+    "soonest",
+    "anytime",
+    "whenever",
+}
+
+
+def asks_for_times(heard: str) -> bool:
+    """Return whether an utterance asks which times are free, or leaves the choice to the agent."""
+    return bool(_WORDS_FOR_FREE_TIMES & set(words_of(heard)))
 
 
 def read_request(heard: str) -> Request | None:

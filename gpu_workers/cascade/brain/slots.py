@@ -7,15 +7,15 @@ import datetime
 from typing import Any
 
 from gpu_workers.cascade.brain import speaking
-from gpu_workers.cascade.brain.hearing import answers
 from gpu_workers.cascade.brain.dictation import PHONE_DIGITS, Dictation
+from gpu_workers.cascade.brain.hearing import answers
 from gpu_workers.cascade.brain.hearing.times import FROM_HOUR, Moment, read_moment
-from gpu_workers.cascade.brain.hearing.words import read_digits, read_number, without_phone, words_of
+from gpu_workers.cascade.brain.hearing.words import read_digits, read_number, without_phone
 
 
 @dataclasses.dataclass
 class Slots:
-    """What is known so far, and of a time or a telephone number what was said of it. Times are on the business's clock."""
+    """What is known so far, and what was said of a time or a telephone number. Times are on the business's clock."""
 
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
     moment: Moment = Moment()

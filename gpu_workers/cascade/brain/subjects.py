@@ -16,8 +16,8 @@ INTENT_LIKENESS = 0.42
 FACT_LIKENESS = 0.55
 SWITCH_LIKENESS = 0.60
 SURE_LIKENESS = 0.72
-"""How close in meaning (cosine) an utterance must be to an example; higher where something else is under way, and highest
-where the utterance would also do as an answer to what was asked."""
+"""How close in meaning (cosine) an utterance must be to an example; higher where something else is under way, and
+highest where the utterance would also do as an answer to what was asked."""
 UNASKED_FACT_LIKENESS = 0.70
 """For a fact that was touched without a question."""
 ANSWER_WEIGHT = 0.06
@@ -39,7 +39,7 @@ class Subjects:
         self._asked_of_facts = [[fact["question"], *fact.get("also", [])] for fact in facts]
 
     def closest_intent(self, heard: str, now: datetime.datetime) -> tuple[Intent, float]:
-        """Return the intent closest in meaning, and how close; its own words and the answers to its questions count too."""
+        """Return the intent closest in meaning, and how close. Its own words and answers to its questions count too."""
         pieces, words = _pieces(heard), set(words_of(heard))
         best, closest = self._intents[-1], -1.0
         for intent, keywords in zip(self._intents, self._keywords, strict=True):
@@ -50,11 +50,14 @@ class Subjects:
                 best, closest = intent, likeness
         return best, closest
 
-    def fact_for(self, heard: str, now: datetime.datetime, *, is_answering: bool) -> Fact | None:
+    def fact_for(
+        self, heard: str, now: datetime.datetime, *, is_answering: bool = False, is_answered: bool = False
+    ) -> Fact | None:
         """Return the fact that is asked for, where it is closer than any intent.
 
         Args:
             is_answering: the agent waits for an answer; only a question is no answer then.
+            is_answered: the utterance would do as that answer: `can I come on Saturday at ten?`
         """
         asks = is_question(heard)
         if not self._facts or is_answering and not asks:
@@ -62,13 +65,14 @@ class Subjects:
         best, likeness = max(
             (self._model.closest(piece, self._asked_of_facts) for piece in _pieces(heard)), key=lambda found: found[1]
         )
-        if likeness < (FACT_LIKENESS if asks else UNASKED_FACT_LIKENESS):
+        needed = SURE_LIKENESS if is_answered else FACT_LIKENESS if asks else UNASKED_FACT_LIKENESS
+        if likeness < needed:
             return None
         return self._facts[best] if likeness >= self.closest_intent(heard, now)[1] else None
 
 
 def _keywords(intents: list[Intent]) -> list[set[str]]:
-    """Return for each intent the words of its name, and of several of its examples, that no other intent's examples have."""
+    """Return for each intent the words of its name, and of several examples, that no other intent's examples have."""
     seen = [Counter(word for example in intent["examples"] for word in set(words_of(example))) for intent in intents]
     keywords = []
     for intent, own in zip(intents, seen, strict=True):

@@ -26,7 +26,8 @@ class ToolReply:
 
     @property
     def alternatives(self) -> list[str]:
-        return [each for each in self.result.get("alternatives", []) if isinstance(each, str)]
+        named = self.result.get("alternatives")
+        return [each for each in named if isinstance(each, str)] if isinstance(named, list) else []
 
 
 class ToolClient(Protocol):
@@ -61,10 +62,11 @@ class HttpToolClient:
             return self._failed(began, type(problem).__name__)
         if not isinstance(document, dict) or "ok" not in document:
             return self._failed(began, f"status_{response.status}")
-        error = document.get("error") or {}
+        error, result = document.get("error"), document.get("result")
+        error = error if isinstance(error, dict) else {}
         return ToolReply(
-            ok=bool(document["ok"]),
-            result=document.get("result") or {},
+            ok=document["ok"] is True,
+            result=result if isinstance(result, dict) else {},
             duration_ms=(time.monotonic() - began) * 1000,
             code=str(error.get("code") or ""),
             sentence=str(error.get("sentence") or ""),

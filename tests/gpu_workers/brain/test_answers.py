@@ -1,4 +1,4 @@
-"""Answers as recognisers write them: yes and no, choices, places in a list, names, telephone numbers, e-mail addresses."""
+"""Answers as recognisers write them: yes and no, choices, places in a list, names, numbers, e-mail addresses."""
 
 from __future__ import annotations
 

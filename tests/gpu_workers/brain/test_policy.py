@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from gpu_workers.cascade.brain.dialogue import MISSES_BEFORE_HAND_OFF
 from gpu_workers.cascade.brain.intents import IntentModel
-from gpu_workers.cascade.brain.policy import MISSES_BEFORE_HAND_OFF, PolicyBrain
+from gpu_workers.cascade.brain.policy import PolicyBrain
 from gpu_workers.cascade.brain.tool_client import NoTools, ToolReply
 from gpu_workers.protocol import Utterance
 from tests.gpu_workers.brain.conversations import (

@@ -70,7 +70,7 @@ def read_yes_no(heard: str) -> bool | None:
 
 
 def read_choice(heard: str, choices: list[str]) -> str | None:
-    """Return which of the choices was said, allowing for what recognisers get wrong; None for none or for several alike."""
+    """Return which of the choices was said, allowing for what recognisers get wrong; None for none or several alike."""
     words = words_of(heard)
     text = " ".join(words)
     squeezed = text.replace(" ", "")
@@ -136,12 +136,14 @@ def read_position(heard: str, count: int) -> int | None:
 
 
 _BEFORE_NAME = re.compile(
-    r"(?:^|\b)(?:my name is|my name's|the name is|name is|name's|this is|i am|i'm|it is|it's|it was|call me|for|under|on behalf of|from)"
+    r"(?:^|\b)(?:my name is|my name's|the name is|name is|name's|this is|i am|i'm|it is|it's|it was|call me|for|under|"
+    r"on behalf of|from)"
     r"\s+(?:(?:for|under|on behalf of)\s+)?(.+)",
     re.IGNORECASE,
 )
 _AFTER_NAME = re.compile(
-    r"[,.;!?]|\b(?:and my|and the|and i|and it|please|thank|thanks|speaking|calling|my number|i'd|i would|on|at|with|phone|number|is)\b",
+    r"[,.;!?]|\b(?:and my|and the|and i|and it|please|thank|thanks|speaking|calling|my number|i'd|i would|on|at|with|"
+    r"phone|number|is)\b",
     re.IGNORECASE,
 )
 _NO_NAMES = {
@@ -199,7 +201,7 @@ _HARDLY_NAMES = {*MONTHS}
 
 
 def read_name(heard: str, *, asked: bool) -> str | None:
-    """Return a person's name. `asked`: the whole utterance may be one; otherwise only after `my name is` and the like."""
+    """Return a person's name. `asked`: the whole utterance may be one; else only what follows `my name is` and such."""
     text = heard.strip().strip(".!?")
     if spelled := _read_spelled(text):
         return spelled

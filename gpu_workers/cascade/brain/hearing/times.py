@@ -1,7 +1,7 @@
 """A small grammar of spoken dates and times.
 
-Times are a business's: an hour said without `morning` or `evening` lies in the twelve from `from_hour` on. Everything is
-read against `now`, the business's own wall clock.
+Times are a business's: an hour said without `morning` or `evening` lies in the twelve from `from_hour` on. Everything
+is read against `now`, the business's own wall clock.
 """
 
 from __future__ import annotations
