@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from agents.catalog import templates_by_slug
-from agents.models import Appointment
+from agents.models import Agent, Appointment
 from agents.versions import create_agent_from_template, publish
-from content.models import ToolRun
+from content.models import ToolRun, TranscriptLine
+from gpu_workers.protocol import SAMPLE_RATE_HZ
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.gpu_workers.speech import speak
@@ -24,6 +25,8 @@ from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import ROOT, running
 from tests.voice.supervised import supervisor_with_a_pool
 from tests.web.web_process import WebProcess
+from voice.models import Call
+from voice.tickets import issue_ticket
 from voice.wav_caller import read_wav, write_wav
 
 
@@ -43,12 +46,18 @@ def house_of_processes(
             )
 
 
+def publish_salon(tenant: Tenant) -> Agent:
+    with enter_tenant(tenant.id):
+        agent = create_agent_from_template(template=templates_by_slug()["salon-front-desk"], actor=None, slug="salon")
+        publish(agent=agent, actor=None)
+        agent.refresh_from_db()
+        return agent
+
+
 def test_a_caller_books_an_appointment_by_voice(
     house_of_processes: GatewayProcess, acme: Tenant, tmp_path: Path
 ) -> None:
-    with enter_tenant(acme.id):
-        agent = create_agent_from_template(template=templates_by_slug()["salon-front-desk"], actor=None, slug="salon")
-        publish(agent=agent, actor=None)
+    publish_salon(acme)
     wavs = []
     for number, words in enumerate(
         (
@@ -102,3 +111,39 @@ def test_a_caller_books_an_appointment_by_voice(
         (run,) = ToolRun.objects.filter(name="book_appointment")
         assert run.ok and str(run.call_id) == record["id"]
     assert [tool["name"] for tool in record["tools"]] == ["book_appointment"]
+
+
+def test_moshis_own_client_holds_a_conversation(
+    house_of_processes: GatewayProcess, acme: Tenant, tmp_path: Path
+) -> None:
+    """`moshi.client` of the package `moshi`, with a stand-in for its sound card alone."""
+    agent = publish_salon(acme)
+    with enter_tenant(acme.id):
+        ticket = issue_ticket(agent)
+    address = f"{house_of_processes.url}/call/{ticket}".replace("ws://", "http://")
+    quiet = np.zeros(SAMPLE_RATE_HZ, dtype=np.float32)
+    spoken = [np.tile(quiet, 6), speak("What are your opening hours?"), np.tile(quiet, 8), speak("No, goodbye.")]
+    write_wav(tmp_path / "microphone.wav", np.concatenate(spoken))
+    sound_card = {
+        "PYTHONPATH": str(Path(__file__).parent / "sound_card"),
+        "SOUND_CARD_PLAYS": str(tmp_path / "microphone.wav"),
+        "SOUND_CARD_RECORDS": str(tmp_path / "heard.wav"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "moshi.client", "--url", address],
+        env={**os.environ, **sound_card},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Connection closed" in done.stderr or "All done" in done.stderr
+    said = done.stdout.lower()
+    assert "nine" in said and "goodbye" in said, (done.stdout, done.stderr)
+    heard = read_wav(tmp_path / "heard.wav")
+    assert np.sqrt((heard**2).mean()) > 0.01
+    with enter_tenant(acme.id):
+        call = Call.objects.get()
+        lines = [line.text.lower() for line in TranscriptLine.objects.of_call(call.pk) if line.role == "caller"]
+    assert any("opening hours" in line for line in lines), lines
+    assert call.end_reason == "agent_hung_up" and call.turns_count >= 2

@@ -47,7 +47,7 @@ class IntentModel:
         return (vector / np.linalg.norm(vector)).astype(np.float32)
 
     def closest(self, heard: str, groups: Sequence[Sequence[str]]) -> tuple[int, float]:
-        """Return (index, likeness, from -1 to 1) of the group with the closest sentence; (-1, -1) where there is none."""
+        """Return (index, likeness) of the group with the closest sentence, alike from -1 to 1; (-1, -1) for none."""
         vector, best = self.embed(heard), (-1, -1.0)
         for index, sentences in enumerate(groups):
             for sentence in sentences:

@@ -18,7 +18,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Literal, cast
 
-import httpx
 from openai import AsyncOpenAI, AsyncStream, OpenAIError
 from openai.types.chat import (
     ChatCompletionChunk,
@@ -119,7 +118,7 @@ class LanguageModelBrain:
                     yield part
             if not spoke:
                 raise ModelFailed("it said nothing")
-        except (ModelFailed, OpenAIError, httpx.HTTPError, TimeoutError, ValueError) as problem:
+        except (ModelFailed, OpenAIError, TimeoutError, ValueError) as problem:
             logger.warning("the language model failed: %r", problem)
             yield Warned("language_model", f"The language model did not answer: {_reason(problem)}.")
             if not spoke and not acted:
@@ -219,7 +218,7 @@ class LanguageModelBrain:
 
         Raises:
             TimeoutError: nothing came in time.
-            OpenAIError, httpx.HTTPError, ValueError: the endpoint failed, or broke off.
+            OpenAIError, ValueError: the endpoint failed, or broke off.
         """
         deadline = time.monotonic() + self._settings.timeout_seconds
         async with asyncio.timeout(self._settings.timeout_seconds):

@@ -19,7 +19,7 @@ async def serving(path: str, handler: Callable[[web.Request], Awaitable[web.Stre
     """Serve one POST address; the context is the server's address."""
     app = web.Application()
     app.router.add_post(path, handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -49,7 +49,7 @@ class Reply:
 
 @dataclasses.dataclass
 class ChatServer:
-    """Speaks OpenAI's chat completions. Keeps what it was sent; the last reply is given again when the script is over."""
+    """Speaks OpenAI's chat completions. Keeps what it was sent; the last reply is given again after the script."""
 
     script: list[Reply] = dataclasses.field(default_factory=list)
     requests: list[dict[str, Any]] = dataclasses.field(default_factory=list)
