@@ -26,14 +26,14 @@ def main() -> None:
     parser.add_argument("kind", choices=sorted(kinds.KINDS))
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8998, help="0 takes any free port")
-    parser.add_argument("--max-sessions", type=int, default=4)
+    parser.add_argument("--max-sessions", type=int, default=4, help="fewer, where the device carries fewer")
     parser.add_argument("--container", default=f"local-{os.getpid()}", help="name in logs and reports")
     parser.add_argument("--checkpoint", help="folder of the model's weights")
     parser.add_argument("--grace-seconds", type=float, default=30.0, help="how long calls may last after SIGTERM")
     arguments = parser.parse_args()
 
     logs.start_logging(container=arguments.container)
-    engine = kinds.make_engine(arguments.kind, checkpoint=arguments.checkpoint)
+    engine = kinds.make_engine(arguments.kind, checkpoint=arguments.checkpoint, max_sessions=arguments.max_sessions)
     engine.load()
     key = os.environ.get("WARMLINE_SESSION_KEY")
     process.run(

@@ -12,6 +12,7 @@ from gpu_workers.protocol import BootKind, Start
 
 if TYPE_CHECKING:
     from gpu_workers.line import Line
+    from gpu_workers.metrics import Metrics
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,10 +31,14 @@ class Engine(Protocol):
 
     kind: str
 
+    @property
+    def places(self) -> int:
+        """How many sessions this engine can carry at once, known once it is loaded."""
+
     def load(self) -> None:
         """Load and warm up all models. Goes into the snapshot: reads no secret, takes no identity, leaves no thread."""
 
-    def attach(self, identity: Identity) -> None:
+    def attach(self, identity: Identity, metrics: Metrics) -> None:
         """Take what differs between containers: settings from the environment, threads. Randomness is already fresh."""
 
     async def converse(self, start: Start, line: Line) -> None:

@@ -8,16 +8,18 @@ from gpu_workers.engine import Engine
 
 KINDS: dict[str, str] = {
     "cascade": "gpu_workers.cascade.engine:CascadeEngine",
+    "moshi": "gpu_workers.moshi.engine:MoshiEngine",
 }
 """Kind, and where its engine is. Imported only when used, so that one kind's needs are not another's."""
 
 
-def make_engine(kind: str, *, checkpoint: str | None = None) -> Engine:
+def make_engine(kind: str, *, checkpoint: str | None = None, max_sessions: int = 4) -> Engine:
     """Return an engine of this kind, not loaded yet.
 
     Args:
         checkpoint: folder of the model's weights, for kinds that take one.
+        max_sessions: for how many sessions to prepare, where the device carries as many.
     """
     module, _, name = KINDS[kind].partition(":")
-    engine: Engine = getattr(importlib.import_module(module), name)(checkpoint=checkpoint)
+    engine: Engine = getattr(importlib.import_module(module), name)(checkpoint=checkpoint, max_sessions=max_sessions)
     return engine

@@ -27,6 +27,16 @@ class Metrics:
             registry=self._registry,
         )
 
+        self.frame_seconds = Histogram(
+            "warmline_worker_frame_seconds",
+            "What a step of the model took, for all sessions together.",
+            buckets=(0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.15, 0.25, 0.5),
+            registry=self._registry,
+        )
+        self.late_frames = Counter(
+            "warmline_worker_late_frames", "Frames that waited longer than a frame takes.", registry=self._registry
+        )
+
     def to_text(self) -> bytes:
         """Return all of it in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -86,8 +86,9 @@ async def _run(
     random.seed()
     np.random.seed()
     sys.setswitchinterval(INTERPRETER_TURN_SECONDS)
-    engine.attach(identity)
+    identity = dataclasses.replace(identity, max_sessions=min(identity.max_sessions, engine.places))
     worker = Worker(engine, identity)
+    engine.attach(identity, worker.metrics)
     runner = web.AppRunner(worker.application, access_log=None, shutdown_timeout=2)
     await runner.setup()
     site = web.TCPSite(runner, address.host, address.port)
@@ -103,6 +104,7 @@ async def _run(
             "pid": os.getpid(),
             "boot": str(identity.boot),
             "boot_ms": round(boot_ms, 1),
+            "max_sessions": identity.max_sessions,
         }
     )
 

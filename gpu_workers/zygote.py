@@ -194,13 +194,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gpu_workers.zygote", description=__doc__)
     parser.add_argument("kind", choices=sorted(kinds.KINDS))
     parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--max-sessions", type=int, default=4, help="of each child, at most")
     parser.add_argument("--checkpoint", help="folder of the model's weights")
     arguments = parser.parse_args()
 
     logs.start_logging(container="zygote")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     began_ns = time.monotonic_ns()
-    engine = kinds.make_engine(arguments.kind, checkpoint=arguments.checkpoint)
+    engine = kinds.make_engine(arguments.kind, checkpoint=arguments.checkpoint, max_sessions=arguments.max_sessions)
     engine.load()
     if threads := threading.enumerate()[1:]:
         logger.warning("threads that a fork loses", extra={"fields": {"threads": [thread.name for thread in threads]}})

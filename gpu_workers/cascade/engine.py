@@ -14,6 +14,7 @@ import numpy as np
 
 from gpu_workers.engine import Identity
 from gpu_workers.line import Line
+from gpu_workers.metrics import Metrics
 from gpu_workers.protocol import Start
 
 WARM_UP_WORDS = "What are the opening hours of Warmlinia on Tuesday?"
@@ -23,7 +24,8 @@ WARM_UP_WORDS = "What are the opening hours of Warmlinia on Tuesday?"
 class CascadeEngine:
     kind = "cascade"
 
-    def __init__(self, *, checkpoint: str | None = None) -> None:
+    def __init__(self, *, checkpoint: str | None = None, max_sessions: int = 4) -> None:
+        self.places = max_sessions
         if checkpoint is not None:
             raise ValueError("The cascade's models come with its packages: it takes no checkpoint.")
 
@@ -44,7 +46,7 @@ class CascadeEngine:
         heard = soxr.resample(spoken, self._models.hibari.sample_rate, SAMPLE_RATE_HZ)
         self._models.moonshine.transcribe(heard.astype(np.float32))
 
-    def attach(self, identity: Identity) -> None:
+    def attach(self, identity: Identity, metrics: Metrics) -> None:
         # Speaking has threads of its own: a short sentence must not wait behind the transcriptions of other sessions.
         workers = min(os.cpu_count() or 1, identity.max_sessions)
         self._hearing = ThreadPoolExecutor(workers, thread_name_prefix="hearing")

@@ -147,8 +147,8 @@ async def serving(
 ) -> AsyncIterator[tuple[Worker, int]]:
     """Serve an engine in this process, and give the worker and its port."""
     identity = Identity(container="in-test", boot=BootKind.COLD, max_sessions=max_sessions, session_key=session_key)
-    engine.attach(identity)
     worker = Worker(engine, identity)
+    engine.attach(identity, worker.metrics)
     runner = web.AppRunner(worker.application, shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

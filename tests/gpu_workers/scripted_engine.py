@@ -7,11 +7,13 @@ import numpy as np
 from gpu_workers import protocol
 from gpu_workers.engine import Identity
 from gpu_workers.line import Heard, Line, WrapUp
+from gpu_workers.metrics import Metrics
 from gpu_workers.protocol import Control, Start
 
 
 class ScriptedEngine:
     kind = "scripted"
+    places = 64
 
     def __init__(self) -> None:
         self.identity: Identity | None = None
@@ -22,7 +24,7 @@ class ScriptedEngine:
     def load(self) -> None:
         pass
 
-    def attach(self, identity: Identity) -> None:
+    def attach(self, identity: Identity, metrics: Metrics) -> None:
         self.identity = identity
 
     async def close(self) -> None:

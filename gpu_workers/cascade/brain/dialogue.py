@@ -11,17 +11,34 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
-from gpu_workers.cascade.brain import speaking
 from gpu_workers.cascade.brain.hearing.answers import read_yes_no
-from gpu_workers.cascade.brain.hearing.words import words_of
+from gpu_workers.cascade.brain.hearing.words import with_apostrophes, words_of
 from gpu_workers.cascade.brain.intents import IntentModel
 from gpu_workers.cascade.brain.offers import Offer
-from gpu_workers.cascade.brain.requests import Request, asks_for_times, read_request
+from gpu_workers.cascade.brain.requests import (
+    Request,
+    asks_for_times,
+    calls_off,
+    is_in_a_hurry,
+    read_agreement,
+    read_request,
+    refuses,
+)
 from gpu_workers.cascade.brain.sentences import fill_arguments, fill_sentence, slot_of_argument
 from gpu_workers.cascade.brain.slots import Slots, tool_value
+from gpu_workers.cascade.brain.speaking import say_phone
 from gpu_workers.cascade.brain.subjects import INTENT_LIKENESS, SURE_LIKENESS, SWITCH_LIKENESS, Subjects
 from gpu_workers.cascade.brain.task import Intent, Question, Task
 from gpu_workers.cascade.brain.tool_client import ToolReply
+from gpu_workers.cascade.brain.wording import (
+    ANYTHING_ELSE,
+    GOODBYE,
+    GREETING,
+    NOBODY_THERE,
+    capabilities,
+    hand_off_intent,
+    wish_in_greeting,
+)
 
 MISSES_BEFORE_HAND_OFF = 3
 MOST_WORDS_OF_A_YES = 3
@@ -32,10 +49,6 @@ MOST_CHARACTERS_OF_A_REASON = 500
 PERSONAL = ("name", "phone", "email")
 """Answers that stay good for the caller's next wish."""
 
-ANYTHING_ELSE = "Is there anything else I can help you with?"
-GOODBYE = "Thank you for calling. Goodbye."
-HAND_OFF = "I will ask somebody to call you back."
-NOBODY_THERE = "I am sorry, I can't help you with that, and I can't reach anybody from here."
 LOOK_UP = "check_availability"
 DEFAULT_HOUR = datetime.time(9)
 
@@ -64,10 +77,11 @@ class Dialogue:
         self._agent = agent
         self._business = business
         self._now = now
+        self._declared = [tool for tool in agent.get("tools", []) if isinstance(tool, dict)]
         self._tools = {tool["name"] if isinstance(tool, dict) else tool for tool in agent.get("tools", [])}
-        self._hand_off_intent = _hand_off_intent(agent)
+        self._hand_off_intent = hand_off_intent(agent)
         self._intents: list[Intent] = [*agent.get("intents", []), self._hand_off_intent]
-        self._has_facts = bool(agent.get("facts"))
+        self._can = capabilities(agent.get("intents", []), has_facts=bool(agent.get("facts")))
         self._subjects = Subjects(model, self._intents, agent.get("facts", []))
         self._task: Task | None = None
         self._personal: dict[str, Any] = {}
@@ -79,10 +93,11 @@ class Dialogue:
 
     # --- what a brain asks of it -------------------------------------------------------------------------------------
     def greet(self) -> Answer:
-        return self._say(self._agent.get("greeting") or "Hello. How can I help you?")
+        return self._say(self._agent.get("greeting") or GREETING)
 
     def come_back(self) -> Answer:
-        return self._say(f"Sorry, I lost you for a moment. {self._question_again() or self._ask_for_a_wish()}")
+        wish = ANYTHING_ELSE if self._is_closing else "How can I help you?"
+        return self._say(f"Sorry, I lost you for a moment. {self._question_again() or wish}")
 
     def wrap_up(self) -> Answer:
         return self._goodbye("I am sorry, our time is nearly up.")
@@ -90,6 +105,7 @@ class Dialogue:
     def hear(self, heard: str) -> Answer:
         """Take in what the caller said, and return what to say and to do."""
         self._said_before, self._said = " ".join(self._said) or self._said_before, []
+        heard = with_apostrophes(heard)
         if not words_of(heard):
             return self._say(self._question_again() or "Sorry, I did not hear that.")
         for answer in (self._answer_request, self._answer_to_offer, self._answer_with_fact):
@@ -127,14 +143,29 @@ class Dialogue:
             self._leave_task()
             return self._say("No problem. What would you like to do?")
         if request is Request.CAPABILITIES:
-            return self._say(f"I can {self._capabilities()}. What would you like?")
+            return self._say(f"I can {self._can}. {self._question_again() or 'What would you like?'}")
+        if request is Request.HELLO:
+            return self._say(f"Hello. {self._question_again() or 'How can I help you?'}")
+        if request is Request.HOLD_ON:
+            return Answer(["Take your time."])
         if request is Request.THANKS and task is None:
             self._is_closing = True
             return self._say(f"You're welcome. {ANYTHING_ELSE}")
         if self._is_closing and agrees is True and length <= MOST_WORDS_OF_A_YES:
             self._is_closing = False
             return self._say("What else can I do for you?")
+        if task is None and agrees is not None and length <= MOST_WORDS_OF_A_YES:
+            return self._answer_to_greeting(agrees=agrees)
         return None
+
+    def _answer_to_greeting(self, *, agrees: bool) -> Answer:
+        """Answer a bare yes or no with nothing under way: the greeting may have asked for it."""
+        wish = wish_in_greeting(self._agent)
+        if agrees and wish:
+            found, likeness = self._subjects.closest_intent(wish, self._now())
+            if likeness >= SURE_LIKENESS:
+                return self._go_on(self._take_up(found))
+        return self._say("What can I do for you?")
 
     def _has_no_use_for(self, heard: str) -> bool:
         """Return whether an utterance changes nothing of a task: `I changed my mind, Friday` does."""
@@ -143,7 +174,7 @@ class Dialogue:
     def _answer_with_fact(self, heard: str) -> Answer | None:
         task, now = self._task, self._now()
         fact = self._subjects.fact_for(
-            heard,
+            task.with_subject(heard) if task is not None else heard,
             now,
             is_answering=task is not None and task.is_waiting,
             is_answered=task is not None and task.is_answered_by(heard, now),
@@ -160,21 +191,41 @@ class Dialogue:
         found, likeness = self._subjects.closest_intent(heard, now)
         if task is None or (found is not task.intent and likeness >= self._likeness_to_switch(task, heard)):
             if likeness < INTENT_LIKENESS:
-                return self._misunderstood(heard)
+                named = self._subjects.intent_by_choice(heard)
+                if named is None:
+                    return self._misunderstood(heard)
+                found = named
             if found is self._hand_off_intent:
                 return self._hand_off(heard)
             task = self._take_up(found)
-            return self._progress(task, heard, task.fill(heard, now))
+            changed = task.fill(heard, now)
+            if calls_off(heard):
+                task.slots.forget_times(task.questions)
+            return self._progress(task, heard, changed | self._fill_with_closest_choice(task, heard))
         half_given = task.slots.half_given()
-        changed = task.fill(heard, now)
+        changed = task.fill(heard, now) or self._fill_with_closest_choice(task, heard)
         heard_a_half = half_given != task.slots.half_given()
         if task.is_confirming and not changed:
             return self._answer_to_confirmation(task, heard, heard_a_half=heard_a_half)
         if task.slots.dictation.is_hopeless:
             return self._hand_off("The agent could not understand the caller's telephone number.")
         if task.is_waiting and not changed and not heard_a_half:
+            if task.may_skip_asked and refuses(heard):
+                task.skip_asked()
+                return self._go_on(task)
             return self._look_up(task, heard) or self._misunderstood(heard)
         return self._progress(task, heard, changed)
+
+    def _fill_with_closest_choice(self, task: Task, heard: str) -> set[str]:
+        """Take a choice that was named in other words. Only where it is said back before anything is done."""
+        question = task.asked or task.missing
+        if question is None or question["type"] != "choice" or task.is_confirming or not task.intent.get("confirm"):
+            return set()
+        choice = self._subjects.closest_choice(heard, question["choices"], is_asked=task.asked is not None)
+        if choice is None:
+            return set()
+        task.slots.values[question["name"]] = choice
+        return {question["name"]}
 
     def _likeness_to_switch(self, task: Task, heard: str) -> float:
         """Return how close another intent must be for it to be taken up in the middle of this one."""
@@ -182,7 +233,7 @@ class Dialogue:
 
     def _progress(self, task: Task, heard: str, changed: set[str]) -> Answer:
         self._misses, task.offer = 0, None
-        number = f"I have {speaking.say_phone(task.slots.values['phone'])}. " if "phone" in changed else ""
+        number = f"I have {say_phone(task.slots.values['phone'])}. " if "phone" in changed else ""
         return self._look_up(task, heard) or self._go_on(task, number)
 
     def _go_on(self, task: Task, preface: str = "") -> Answer:
@@ -200,7 +251,7 @@ class Dialogue:
         return self._say(preface + task.ask(question, self._now()))
 
     def _answer_to_confirmation(self, task: Task, heard: str, *, heard_a_half: bool) -> Answer:
-        agrees = read_yes_no(heard)
+        agrees = read_agreement(heard)
         if agrees:
             return self._do(task)
         if heard_a_half:
@@ -214,7 +265,10 @@ class Dialogue:
             return self._ask(task, named)
         if agrees is False:
             self._misses = 0
-            return self._say("All right. What should I change?")
+            if any(each["type"] not in PERSONAL for each in task.questions):
+                return self._say("All right. What should I change?")
+            self._leave_task()
+            return self._say("All right, then I leave it as it is. What else can I do for you?")
         return self._misunderstood(heard)
 
     def _answer_to_offer(self, heard: str) -> Answer | None:
@@ -249,7 +303,8 @@ class Dialogue:
         if question is None or question["type"] != "datetime" or LOOK_UP not in self._tools:
             return None
         service = fill_arguments(task.intent, task.slots.values).get("service")
-        if not service or not asks_for_times(heard):
+        wants_soon = task.slots.moment.is_empty and is_in_a_hurry(heard)
+        if not service or not (wants_soon or asks_for_times(heard)):
             return None
         task.asking = question["name"]
         arguments = {"service": service}
@@ -297,7 +352,7 @@ class Dialogue:
         asked = self._task.asked if self._task else None
         if asked is not None and asked["type"] == "email" and {"at", "dot"} & set(words_of(heard)):
             return self._say("I did not get that address right. Could you say it again, slowly?")
-        again = self._question_again() or f"I can {self._capabilities()}."
+        again = self._question_again() or f"I can {self._can}."
         return self._say(f"Sorry, I did not understand that. {again}")
 
     def _hand_off(self, reason: str) -> Answer:
@@ -316,8 +371,15 @@ class Dialogue:
     # --- state and sentences -----------------------------------------------------------------------------------------
     def _take_up(self, intent: Intent) -> Task:
         self._leave_task()
-        self._task = Task(intent, Slots(dict(self._personal)))
+        self._task = Task(intent, Slots(dict(self._personal)), needed=self._needed_by(intent))
         return self._task
+
+    def _needed_by(self, intent: Intent) -> set[str]:
+        """Return the questions without whose answers an intent's tool cannot run."""
+        declared = next((tool for tool in self._declared if tool["name"] == intent.get("tool")), None)
+        if declared is None:
+            return {question["name"] for question in intent.get("questions", [])}
+        return {slot_of_argument(intent, name) for name in declared.get("parameters", {}).get("required", [])}
 
     def _leave_task(self) -> None:
         if self._task is not None:
@@ -331,20 +393,6 @@ class Dialogue:
         if self._task.offer is not None:
             return self._task.offer.sentence(self._now().date())
         return self._filled(self._task.question_again(self._now()))
-
-    def _ask_for_a_wish(self) -> str:
-        return ANYTHING_ELSE if self._is_closing else "How can I help you?"
-
-    def _capabilities(self) -> str:
-        names = [intent["name"] for intent in self._intents[:-1] if intent.get("tool")]
-        wishes = {
-            "book": "book an appointment",
-            "reschedule": "move one",
-            "cancel": "cancel one",
-            "message": "take a message",
-        }
-        can = [wishes.get(name, name.replace("_", " ")) for name in names]
-        return speaking.join_options([*can, "answer questions"] if self._has_facts else can) or "take a message"
 
     def _goodbye(self, preface: str = "") -> Answer:
         said = self._say(f"{preface} {self._agent.get('goodbye') or GOODBYE}".strip())
@@ -360,17 +408,3 @@ class Dialogue:
         filled = [self._filled(sentence) for sentence in sentences if sentence]
         self._said += filled
         return Answer(filled)
-
-
-def _hand_off_intent(agent: dict[str, Any]) -> Intent:
-    return {
-        "name": "hand_off",
-        "examples": ["I want to speak to a person", "Can I talk to somebody?", "Please have somebody call me back"],
-        "questions": [
-            {"name": "name", "type": "name", "ask": "I will have somebody call you back. What is your name, please?"},
-            {"name": "phone", "type": "phone", "ask": "And which number can they reach you on?"},
-        ],
-        "tool": "hand_off",
-        "arguments": {"reason": "{reason}", "name": "{name}", "phone": "{phone}"},
-        "done": agent.get("hand_off") or HAND_OFF,
-    }

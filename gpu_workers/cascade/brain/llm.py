@@ -25,13 +25,13 @@ from openai.types.chat import (
     ChatCompletionToolParam,
 )
 
-from gpu_workers.cascade.brain.dialogue import GOODBYE
 from gpu_workers.cascade.brain.model_settings import ModelSettings
 from gpu_workers.cascade.brain.policy import PolicyBrain
 from gpu_workers.cascade.brain.sentences import fill_sentence
 from gpu_workers.cascade.brain.speaking import make_speakable
 from gpu_workers.cascade.brain.speech import HangUp, Part, Say, ToolCalled, Warned
 from gpu_workers.cascade.brain.tool_client import ToolClient, ToolReply
+from gpu_workers.cascade.brain.wording import GOODBYE
 from gpu_workers.protocol import Start, Utterance
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,8 @@ class LanguageModelBrain:
             if not spoke:
                 raise ModelFailed("it said nothing")
         except (ModelFailed, OpenAIError, TimeoutError, ValueError) as problem:
-            logger.warning("the language model failed: %r", problem)
+            # Not the exception itself: endpoints repeat what was sent to them.
+            logger.warning("the language model failed", extra={"fields": {"reason": _reason(problem)}})
             yield Warned("language_model", f"The language model did not answer: {_reason(problem)}.")
             if not spoke and not acted:
                 async for part in self._fall_back(heard):

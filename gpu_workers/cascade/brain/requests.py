@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import re
 
+from gpu_workers.cascade.brain.hearing.answers import read_yes_no
 from gpu_workers.cascade.brain.hearing.words import words_of
 
 
@@ -16,6 +17,8 @@ class Request(enum.Enum):
     START_OVER = enum.auto()
     CAPABILITIES = enum.auto()
     THANKS = enum.auto()
+    HELLO = enum.auto()
+    HOLD_ON = enum.auto()
 
 
 _PEOPLE = r"person|human|someone|somebody|manager|owner|agent|representative|operator|staff|people|doctor|nurse"
@@ -33,7 +36,11 @@ _PHRASES: list[tuple[Request, str]] = [
         r"|i didn't (?:catch|hear|get) (?:that|you))\b|^(?:pardon|pardon me|sorry|excuse me|what|repeat)$",
     ),
     (Request.NEVER_MIND, r"\b(never ?mind|forget (?:it|about it|that)|leave it|changed my mind)\b"),
-    (Request.CAPABILITIES, r"\bwhat (?:can|do) you (?:do|help)|\bhow can you help|\bwhat are my options"),
+    (
+        Request.CAPABILITIES,
+        r"\bwhat (?:can|do) you (?:do|help)|\bwhat (?:else )?do you (?:have|offer)$|\bhow can you help"
+        r"|\bwhat are my options",
+    ),
     (
         Request.GOODBYE,
         r"\b(goodbye|good bye|bye|bye bye|see you|have a (?:nice|good|great|lovely) (?:day|one|evening|weekend))\b|"
@@ -45,7 +52,19 @@ _PHRASES: list[tuple[Request, str]] = [
         r"^(?:(?:okay|ok|great|perfect|lovely|alright|wonderful) )*(?:thanks|thank you)"
         r"(?: (?:so much|very much|a lot))?$",
     ),
+    (
+        Request.HELLO,
+        r"^(?:(?:um|uh|oh|yes|yeah) )*(?:hello|hi|hey|good (?:morning|afternoon|evening))(?: there| hello)*$"
+        r"|\bis (?:anybody|anyone|somebody|someone) there\b|\bcan you hear me\b|^(?:hello )?are you (?:still )?there$",
+    ),
+    (
+        Request.HOLD_ON,
+        r"^(?:(?:um|uh|oh|okay|ok|yes|yeah|please|sorry|just) )*(?:(?:hold|hang) on|wait|bear with me|(?:give me )?"
+        r"(?:a|one|just a) (?:sec|second|minute|moment))(?: (?:a|one|sec|second|minute|moment|please))*$",
+    ),
 ]
+
+CALLS_OFF = re.compile(r"\b(?:can't|cannot|can not|couldn't|won't|unable|not able|no longer able)\b", re.IGNORECASE)
 
 _QUESTION_WORDS = {
     "what",
@@ -71,24 +90,37 @@ _QUESTION_WORDS = {
 }
 
 
-_WORDS_FOR_FREE_TIMES = {
-    "available",
-    "availability",
-    "free",
-    "opening",
-    "openings",
-    "times",
-    "slots",
-    "earliest",
-    "soonest",
-    "anytime",
-    "whenever",
-}
+_FREE_TIMES = r"\b(?:available|availability|free|openings?|times|slots|earliest|soonest|anytime|whenever)\b"
+
+
+def calls_off(heard: str) -> bool:
+    """Return whether a caller says what is not possible: a day that is named then is not the one that is wished for."""
+    return bool(CALLS_OFF.search(heard))
+
+
+def read_agreement(heard: str) -> bool | None:
+    """Return whether what was said back is to be done. A yes with a `but` is a no; in a question it is neither."""
+    agrees, text = read_yes_no(heard), " ".join(words_of(heard))
+    if agrees and re.search(r"\b(?:but|wait|hold|instead|later|earlier|change|different|another)\b", text):
+        return False
+    if agrees and is_question(heard) and not re.search(r"\b(?:book|do|confirm|go ahead|why not)\b", text):
+        return None
+    return agrees
+
+
+def refuses(heard: str) -> bool:
+    """Return whether a caller will not, or cannot, answer what was asked."""
+    return bool(re.search(r"\b(?:no|nope|don't|won't|can't|not|rather|skip)\b", " ".join(words_of(heard))))
+
+
+def is_in_a_hurry(heard: str) -> bool:
+    """Return whether any time would do if only it is soon."""
+    return bool(re.search(r"\b(?:as soon as|asap|right away|first thing you have)\b", " ".join(words_of(heard))))
 
 
 def asks_for_times(heard: str) -> bool:
     """Return whether an utterance asks which times are free, or leaves the choice to the agent."""
-    return bool(_WORDS_FOR_FREE_TIMES & set(words_of(heard)))
+    return bool(re.search(_FREE_TIMES, " ".join(words_of(heard))))
 
 
 def read_request(heard: str) -> Request | None:
@@ -114,6 +146,10 @@ def is_question(heard: str) -> bool:
         "well",
         "yes",
         "no",
+        "wait",
+        "actually",
+        "sorry",
+        "also",
     ):
         words.pop(0)
     return heard.rstrip().endswith("?") or bool(words) and words[0] in _QUESTION_WORDS

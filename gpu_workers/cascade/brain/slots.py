@@ -10,7 +10,7 @@ from gpu_workers.cascade.brain import speaking
 from gpu_workers.cascade.brain.dictation import PHONE_DIGITS, Dictation
 from gpu_workers.cascade.brain.hearing import answers
 from gpu_workers.cascade.brain.hearing.times import FROM_HOUR, Moment, read_moment
-from gpu_workers.cascade.brain.hearing.words import read_digits, read_number, without_phone
+from gpu_workers.cascade.brain.hearing.words import has_content, is_bare_number, read_digits, read_number, without_phone
 
 
 @dataclasses.dataclass
@@ -45,7 +45,10 @@ class Slots:
             # A story may name a day or a thing without meaning to change what was settled.
             if asked_type == "text" and name != asked and name in self.values:
                 continue
-            value = self._read(question, heard, now, asked=name == asked)
+            # A choice that is named again is no name: `the beard`.
+            if question["type"] == "name" and asked == name and _names_a_choice(questions, heard):
+                continue
+            value = self._read(question, heard, now, asked=name == asked, is_answer_to_other=asked not in (None, name))
             if value is not None and value != self.values.get(name):
                 self.values[name] = value
                 changed.add(name)
@@ -59,12 +62,28 @@ class Slots:
         """Ask for a value again. The day of a time stays known: `at four, then` means the same day."""
         self.values.pop(name, None)
 
-    def _read(self, question: dict[str, Any], heard: str, now: datetime.datetime, *, asked: bool) -> Any:
+    def forget_times(self, questions: list[dict[str, Any]]) -> None:
+        """Forget what was said of days and hours: they were the ones that do not suit."""
+        self.moment = Moment()
+        for question in questions:
+            if question["type"] in ("datetime", "date", "time"):
+                self.values.pop(question["name"], None)
+
+    def _read(
+        self, question: dict[str, Any], heard: str, now: datetime.datetime, *, asked: bool, is_answer_to_other: bool
+    ) -> Any:
         known = question["name"] in self.values
         match question["type"]:
             case "choice":
-                return answers.read_choice(heard, question["choices"])
+                # Said in answer to another question, `Brent` is no `rent`.
+                choices = question["choices"]
+                if choice := answers.read_choice(heard, choices, is_exact=is_answer_to_other):
+                    return choice
+                place = answers.read_position(heard, len(choices)) if asked else None
+                return None if place is None else choices[place]
             case "datetime":
+                if known and is_answer_to_other and is_bare_number(heard):
+                    return None
                 return self._read_datetime(heard, now, from_hour=question.get("from_hour", FROM_HOUR))
             case "date":
                 return _only_if(asked or not known, read_moment(heard, now).date)
@@ -78,11 +97,11 @@ class Slots:
             case "email":
                 return answers.read_email(heard)
             case "number":
-                return read_number(heard) if asked else None
+                return self._read_number(question, heard, now, asked=asked)
             case "yes_no":
                 return answers.read_yes_no(heard) if asked else None
             case "text":
-                return heard.strip() if asked and heard.strip() else None
+                return heard.strip() if asked and has_content(heard) else None
         return None
 
     def _read_datetime(self, heard: str, now: datetime.datetime, *, from_hour: int) -> datetime.datetime | None:
@@ -92,6 +111,12 @@ class Slots:
         earlier = self.moment
         self.moment = said.joined(earlier)
         return self.moment.whole
+
+    @staticmethod
+    def _read_number(question: dict[str, Any], heard: str, now: datetime.datetime, *, asked: bool) -> int | None:
+        if asked and read_moment(heard, now).date is None:
+            return read_number(heard)
+        return answers.read_count(heard, question["ask"])
 
     def _read_phone(self, heard: str, *, asked: bool) -> str | None:
         return self.dictation.take(heard) if asked else answers.read_phone(heard)
@@ -149,3 +174,9 @@ def tool_value(value: Any) -> Any:
 
 def _only_if(condition: bool, value: Any) -> Any:
     return value if condition else None
+
+
+def _names_a_choice(questions: list[dict[str, Any]], heard: str) -> bool:
+    return any(
+        answers.read_choice(heard, each["choices"], is_exact=True) for each in questions if each["type"] == "choice"
+    )

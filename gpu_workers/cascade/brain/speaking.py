@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 
-from gpu_workers.cascade.brain.hearing.times import MONTHS, WEEKDAYS
+from gpu_workers.cascade.brain.hearing.dates import MONTHS, WEEKDAYS
 from gpu_workers.cascade.brain.hearing.words import ORDINALS, TENS, UNITS
 
 _SMALL = {value: word for word, value in {**UNITS, **TENS}.items()}

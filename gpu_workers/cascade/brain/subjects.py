@@ -7,9 +7,10 @@ import re
 from collections import Counter
 from typing import Any
 
+from gpu_workers.cascade.brain.hearing.answers import read_choice
 from gpu_workers.cascade.brain.hearing.words import words_of
 from gpu_workers.cascade.brain.intents import IntentModel
-from gpu_workers.cascade.brain.requests import is_question
+from gpu_workers.cascade.brain.requests import calls_off, is_question
 from gpu_workers.cascade.brain.slots import Slots
 
 INTENT_LIKENESS = 0.42
@@ -22,9 +23,26 @@ UNASKED_FACT_LIKENESS = 0.70
 """For a fact that was touched without a question."""
 ANSWER_WEIGHT = 0.06
 """Each question of an intent that an utterance answers by itself brings the two closer by so much."""
+CHOICE_WEIGHT = 0.12
+"""A choice that is named tells more than a day or a number."""
+CANNOT_WEIGHT = 0.15
+"""For meaning as embeddings see it, `I can't come on Thursday` is close to `I want to come on Thursday`: an utterance
+like that is so much further from an intent without any such example."""
+UNDOING_WEIGHT = 0.10
+"""Likewise for `I have to call off my haircut`, where nothing of the kind was said."""
 KEYWORD_WEIGHT = 0.08
 """A word that belongs to one intent alone brings an utterance closer to it by so much."""
 SHORTEST_KEYWORD = 4
+CHOICE_LIKENESS = 0.35
+UNASKED_CHOICE_LIKENESS = 0.42
+CHOICE_LEAD = 0.10
+UNASKED_CHOICE_LEAD = 0.20
+"""How close another word must be to a choice, and how much closer than to the next one."""
+MOST_WORDS_OF_A_CHOICE = 12
+
+_UNDOES = re.compile(
+    r"\b(?:cancel\w*|off|delete|drop|remove|scrap|no longer|any ?more|don't need|do not need|not)\b", re.IGNORECASE
+)
 
 Intent = dict[str, Any]
 Fact = dict[str, Any]
@@ -43,12 +61,49 @@ class Subjects:
         pieces, words = _pieces(heard), set(words_of(heard))
         best, closest = self._intents[-1], -1.0
         for intent, keywords in zip(self._intents, self._keywords, strict=True):
-            likeness = max(self._model.closest(piece, [intent["examples"]])[1] for piece in pieces)
-            likeness += ANSWER_WEIGHT * len(Slots().fill(intent.get("questions", []), heard, now, asked=None))
+            likeness = max(self._likeness(piece, intent["examples"]) for piece in pieces)
+            questions = intent.get("questions", [])
+            for answered in Slots().fill(questions, heard, now, asked=None):
+                is_choice = any(each["name"] == answered and each["type"] == "choice" for each in questions)
+                likeness += CHOICE_WEIGHT if is_choice else ANSWER_WEIGHT
             likeness += KEYWORD_WEIGHT * bool(keywords & words)
             if likeness > closest:
                 best, closest = intent, likeness
         return best, closest
+
+    def _likeness(self, heard: str, examples: list[str]) -> float:
+        """Return how close an utterance is to the closest example that does not deny what it says."""
+        undoing = [each for each in examples if _UNDOES.search(each)]
+        others = [each for each in examples if each not in undoing]
+        undone, done = (self._model.closest(heard, [each])[1] for each in (undoing, others))
+        likeness = max(done, undone if _UNDOES.search(heard) else undone - UNDOING_WEIGHT)
+        is_denied = calls_off(heard) and not any(map(calls_off, examples))
+        return likeness - CANNOT_WEIGHT if is_denied else likeness
+
+    def intent_by_choice(self, heard: str) -> Intent | None:
+        """Return the one intent among whose choices an utterance names one: `highlights, I guess`."""
+        naming = [
+            intent
+            for intent in self._intents
+            if any(
+                each["type"] == "choice" and read_choice(heard, each["choices"]) for each in intent.get("questions", [])
+            )
+        ]
+        return naming[0] if len(naming) == 1 else None
+
+    def closest_choice(self, heard: str, choices: list[str], *, is_asked: bool) -> str | None:
+        """Return the choice that is meant in other words: `inside` for `dining room`; None where that is not plain.
+
+        Args:
+            is_asked: the agent has just asked for it; otherwise it must be plainer.
+        """
+        if is_asked and is_question(heard) or len(words_of(heard)) > MOST_WORDS_OF_A_CHOICE:
+            return None
+        needed = CHOICE_LIKENESS if is_asked else UNASKED_CHOICE_LIKENESS
+        ranked = sorted(((self._model.closest(heard, [[choice]])[1], choice) for choice in choices), reverse=True)
+        runner_up = ranked[1][0] if len(ranked) > 1 else 0.0
+        lead = CHOICE_LEAD if is_asked else UNASKED_CHOICE_LEAD
+        return ranked[0][1] if ranked[0][0] >= max(needed, runner_up + lead) else None
 
     def fact_for(
         self, heard: str, now: datetime.datetime, *, is_answering: bool = False, is_answered: bool = False
@@ -56,16 +111,18 @@ class Subjects:
         """Return the fact that is asked for, where it is closer than any intent.
 
         Args:
-            is_answering: the agent waits for an answer; only a question is no answer then.
+            is_answering: the agent waits for an answer; what is no question must be plainer then.
             is_answered: the utterance would do as that answer: `can I come on Saturday at ten?`
         """
         asks = is_question(heard)
-        if not self._facts or is_answering and not asks:
+        if not self._facts or (is_answering and is_answered and not asks):
             return None
         best, likeness = max(
             (self._model.closest(piece, self._asked_of_facts) for piece in _pieces(heard)), key=lambda found: found[1]
         )
-        needed = SURE_LIKENESS if is_answered else FACT_LIKENESS if asks else UNASKED_FACT_LIKENESS
+        needed = FACT_LIKENESS if asks else UNASKED_FACT_LIKENESS
+        if is_answered or (is_answering and not asks):
+            needed = SURE_LIKENESS
         if likeness < needed:
             return None
         return self._facts[best] if likeness >= self.closest_intent(heard, now)[1] else None

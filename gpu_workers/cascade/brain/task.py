@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from typing import Any
 
 from gpu_workers.cascade.brain.hearing.answers import read_yes_no
 from gpu_workers.cascade.brain.hearing.words import words_of
 from gpu_workers.cascade.brain.offers import Offer
+from gpu_workers.cascade.brain.requests import is_question
 from gpu_workers.cascade.brain.slots import Slots, ask_for_rest
 
 Intent = dict[str, Any]
@@ -35,6 +37,10 @@ class Task:
     is_confirming: bool = False
     """Whether the agent waits for a yes, or for what to change."""
     offer: Offer | None = None
+    needed: set[str] = dataclasses.field(default_factory=set)
+    """The questions that the tool cannot do without."""
+    skipped: set[str] = dataclasses.field(default_factory=set)
+    """The questions that the caller would not answer."""
 
     @property
     def questions(self) -> list[Question]:
@@ -46,7 +52,7 @@ class Task:
 
     @property
     def missing(self) -> Question | None:
-        return self.slots.missing(self.questions)
+        return self.slots.missing([each for each in self.questions if each["name"] not in self.skipped])
 
     @property
     def is_waiting(self) -> bool:
@@ -55,6 +61,27 @@ class Task:
     @property
     def asks_for_text(self) -> bool:
         return self.asked is not None and self.asked["type"] == "text"
+
+    @property
+    def may_skip_asked(self) -> bool:
+        """Whether a caller need not answer what was asked. What is said back before anything is done is needed."""
+        return (
+            self.asked is not None
+            and self.asked["type"] in ("name", "phone", "email")
+            and self.asked["name"] not in self.needed
+            and f"{{{self.asked['name']}}}" not in self.intent.get("confirm", "")
+        )
+
+    def skip_asked(self) -> None:
+        if self.asking is not None:
+            self.skipped.add(self.asking)
+
+    def with_subject(self, heard: str) -> str:
+        """Return a question with the thing it is about in place of `it`: `how much is that`, said of highlights."""
+        chosen = [self.slots.values.get(each["name"]) for each in self.questions if each["type"] == "choice"]
+        if not is_question(heard) or not chosen or chosen[0] is None:
+            return heard
+        return re.sub(r"\b(?:it|that|this one|that one)\b(?!')", str(chosen[0]), heard, count=1)
 
     def question(self, name: str | None) -> Question | None:
         return next((each for each in self.questions if each["name"] == name), None)

@@ -6,13 +6,14 @@ import pytest
 
 from gpu_workers.cascade.brain.hearing.answers import (
     read_choice,
+    read_count,
     read_email,
     read_name,
     read_phone,
     read_position,
     read_yes_no,
 )
-from gpu_workers.cascade.brain.hearing.words import read_number, without_phone
+from gpu_workers.cascade.brain.hearing.words import read_number, with_apostrophes, without_phone
 
 SERVICES = ["haircut", "colour", "highlights", "beard trim", "child's haircut"]
 
@@ -114,7 +115,13 @@ def test_a_place_in_a_list_is_read(heard: str, meant: int | None) -> None:
         ("um, Peter", "Peter"),
         ("April Summers", "April Summers"),
         ("José Müller", "José Müller"),
+        ("yeah it's sarah connor", "Sarah Connor"),
+        ("my name is john it's john doe", "John Doe"),
         ("yes", None),
+        ("thanks", None),
+        ("no thank you", None),
+        ("what do you mean", None),
+        ("i'd rather not say", None),
         ("Thursday at three", None),
         ("no", None),
         ("", None),
@@ -129,6 +136,7 @@ def test_a_name_that_was_asked_for_is_read(heard: str, meant: str | None) -> Non
     [
         ("Hi, this is Anna Smith and I'd like a haircut", "Anna Smith"),
         ("my name is Tom", "Tom"),
+        ("no i meant the name is thomas", "Thomas"),
         ("book a haircut for Anna", "Anna"),
         ("book a haircut for Thursday at three", None),
         ("a table for April the third", None),
@@ -198,3 +206,30 @@ def test_a_number_is_read(heard: str, meant: int | None) -> None:
 
 def test_a_telephone_number_is_taken_out_before_times_are_read() -> None:
     assert without_phone("Thursday at three, my number is 415 555 0123") == "thursday at three my number is"
+
+
+@pytest.mark.parametrize(
+    ("heard", "ask", "meant"),
+    [
+        ("a table for six on saturday", "For how many people?", 6),
+        ("there will be four of us", "For how many people?", 4),
+        ("we're seven people now", "For how many people?", 7),
+        ("two bedrooms", "How many bedrooms do you need?", 2),
+        ("a table at seven", "For how many people?", None),
+        ("for seven thirty", "For how many people?", None),
+        ("three bathrooms", "How many bedrooms do you need?", None),
+    ],
+)
+def test_a_count_that_was_not_asked_for_is_read_where_it_says_of_what(heard: str, ask: str, meant: int | None) -> None:
+    assert read_count(heard, ask) == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"), [("brent young", ["buy", "rent"]), ("max", ["exam", "cleaning"]), ("phil lang", ["filling"])]
+)
+def test_a_name_is_no_choice(name: str, choices: list[str]) -> None:
+    assert read_choice(name, choices, is_exact=True) is None
+
+
+def test_apostrophes_are_put_back_where_recognisers_leave_them_out() -> None:
+    assert with_apostrophes("thats it im done, dont call") == "that's it I'm done, don't call"

@@ -157,3 +157,22 @@ def test_a_bare_hour_lies_in_the_hours_of_the_business(heard: str, from_hour: in
 
 def test_nothing_joined_with_nothing_is_nothing() -> None:
     assert Moment().joined(Moment()) == Moment()
+
+
+@pytest.mark.parametrize(
+    ("heard", "date"),
+    [
+        ("from thursday to friday at two", "2026-03-06"),
+        ("move it from tuesday to next wednesday", "2026-03-11"),
+        ("not thursday friday", "2026-03-06"),
+        ("instead of tomorrow on saturday", "2026-03-07"),
+        ("why not thursday", "2026-03-05"),
+    ],
+)
+def test_a_day_that_is_given_up_is_not_the_day_that_is_meant(heard: str, date: str) -> None:
+    assert read_moment(heard, MONDAY).date == datetime.date.fromisoformat(date)
+
+
+@pytest.mark.parametrize("heard", ["make it eleven", "can you make that eleven"])
+def test_a_bare_number_is_a_time_where_something_is_made_that(heard: str) -> None:
+    assert read_moment(heard, MONDAY).time == datetime.time(11)

@@ -11,6 +11,7 @@ from typing import Any
 
 from gpu_workers.engine import Identity
 from gpu_workers.line import Line
+from gpu_workers.metrics import Metrics
 from gpu_workers.protocol import Start
 
 
@@ -26,8 +27,9 @@ def is_told(what: str) -> bool:
 class ScriptedEngine:
     kind = "cascade"
 
-    def __init__(self, checkpoint: str | None = None) -> None:
+    def __init__(self, checkpoint: str | None = None, max_sessions: int = 4) -> None:
         self.checkpoint = checkpoint
+        self.places = script().get("places", max_sessions)
 
     def load(self) -> None:
         if is_told("fail_to_load"):
@@ -35,7 +37,7 @@ class ScriptedEngine:
         if is_told("hang_at_load"):
             time.sleep(60)
 
-    def attach(self, identity: Identity) -> None:
+    def attach(self, identity: Identity, metrics: Metrics) -> None:
         pass
 
     async def converse(self, start: Start, line: Line) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 
-from gpu_workers.cascade.brain.hearing.times import MONTHS, WEEKDAYS
+from gpu_workers.cascade.brain.hearing.dates import MONTHS, WEEKDAYS
 from gpu_workers.cascade.brain.hearing.words import (
     DIGIT_WORDS,
     TENS,
@@ -60,7 +60,7 @@ def read_yes_no(heard: str) -> bool | None:
     text = " ".join(words)
     if not words:
         return None
-    if re.search(r"\b(no problem|not bad)\b", text):
+    if re.search(r"\b(no problem|not bad|why not)\b", text):
         return True
     if words[0] in _NO or any(word in _NO for word in words[:4]):
         return False
@@ -69,17 +69,23 @@ def read_yes_no(heard: str) -> bool | None:
     return None
 
 
-def read_choice(heard: str, choices: list[str]) -> str | None:
-    """Return which of the choices was said, allowing for what recognisers get wrong; None for none or several alike."""
+def read_choice(heard: str, choices: list[str], *, is_exact: bool = False) -> str | None:
+    """Return which of the choices was said, or None for none or several alike.
+
+    Args:
+        is_exact: do not allow for what recognisers get wrong.
+    """
     words = words_of(heard)
     text = " ".join(words)
-    squeezed = text.replace(" ", "")
     exact = [choice for choice in choices if re.search(rf"\b{re.escape(' '.join(words_of(choice)))}(?:s|es)?\b", text)]
     if exact:
         return max(exact, key=len)
+    squeezed = {"".join(words[start:end]) for end in range(len(words) + 1) for start in range(max(0, end - 4), end)}
     joined = [choice for choice in choices if "".join(words_of(choice)) in squeezed]
     if joined:
         return max(joined, key=len)
+    if is_exact:
+        return _by_single_word(words, choices)
     scored = sorted(((_likeness(words, words_of(choice)), choice) for choice in choices), reverse=True)
     if scored and scored[0][0] >= 0.75 and (len(scored) == 1 or scored[0][0] - scored[1][0] > 0.05):
         best = scored[0][1]
@@ -107,7 +113,7 @@ def _likeness(words: list[str], wanted: list[str]) -> float:
 def _by_single_word(words: list[str], choices: list[str]) -> str | None:
     """`the deep one` for `deep cleaning`, where no other choice has that word."""
     for word in words:
-        if len(word) >= 4:
+        if len(word) >= 3 and word not in ("the", "and", "for", "you", "one"):
             having = [choice for choice in choices if word in words_of(choice)]
             if len(having) == 1:
                 return having[0]
@@ -119,7 +125,11 @@ def read_position(heard: str, count: int) -> int | None:
     words = words_of(heard)
     if "last" in words or "latest" in words:
         return count - 1
-    if any(word in words for word in ("either", "any", "earliest", "whichever")):
+    if "middle" in words and count == 3:
+        return 1
+    if any(word in words for word in ("either", "earliest", "whichever")) or re.search(
+        r"\bany(?:$| of| one| is| will| works)", " ".join(words)
+    ):
         return 0
     for index, word in enumerate(words):
         place = ordinal_of(word)
@@ -135,69 +145,36 @@ def read_position(heard: str, count: int) -> int | None:
     return None
 
 
+_NAMED = r"(?:my|the|his|her) name(?: is|'s)|name(?: is|'s)|call me"
+_POINTED_OUT = r"this is|i am|i'm|it is|it's|it was|for|under|on behalf of|from"
 _BEFORE_NAME = re.compile(
-    r"(?:^|\b)(?:my name is|my name's|the name is|name is|name's|this is|i am|i'm|it is|it's|it was|call me|for|under|"
-    r"on behalf of|from)"
-    r"\s+(?:(?:for|under|on behalf of)\s+)?(.+)",
-    re.IGNORECASE,
+    rf"\b(?P<before>{_NAMED}|{_POINTED_OUT})\s+(?:(?:for|under|on behalf of)\s+)?(?P<name>.+)", re.IGNORECASE
 )
+_BEFORE_NAME_AGAIN = re.compile(rf"\b(?P<before>{_NAMED}|this is|it is|it's)\s+(?P<name>.+)", re.IGNORECASE)
+"""`My name is John, it's John Doe`: the last one counts."""
 _AFTER_NAME = re.compile(
     r"[,.;!?]|\b(?:and my|and the|and i|and it|please|thank|thanks|speaking|calling|my number|i'd|i would|on|at|with|"
-    r"phone|number|is)\b",
+    r"phone|number|is|here)\b",
     re.IGNORECASE,
 )
-_NO_NAMES = {
-    "a",
-    "an",
-    "the",
-    "yes",
-    "yeah",
-    "no",
-    "sure",
-    "ok",
-    "okay",
-    "hello",
-    "hi",
-    "um",
-    "uh",
-    "well",
-    "just",
-    "me",
-    "my",
-    "it",
-    "tomorrow",
-    "today",
-    "book",
-    "calling",
-    "looking",
-    "not",
-    "sorry",
-    "here",
-    "good",
-    "fine",
-    "it's",
-    "i'm",
-    "is",
-    "that",
-    "to",
-    "haircut",
-    "appointment",
-    "next",
-    "this",
-    "right",
-    "great",
-    "please",
-    "what",
-    "how",
-    "when",
-    "can",
-    "do",
-    "would",
-    "like",
+_BEFORE_NAMES = {
+    *(
+        "a an the yes yeah yep no sure ok okay hello hi hey um uh well just me my it so oh and sorry of course right"
+    ).split(),
+    *("it's i'm that's is that put under for good great please").split(),
+}
+"""What people say before a name when they are asked for it."""
+_NO_NAMES = _BEFORE_NAMES | {
+    *(
+        "i i'd i've i'll you your we us they not don't can't won't never nothing nope maybe thank thanks bye goodbye"
+    ).split(),
+    *("what what's how when where why which would like want need have had was am are do does to from at on in").split(),
+    *("book calling looking here fine haircut appointment next this tomorrow today number phone name").split(),
     *WEEKDAYS,
 }
 _HARDLY_NAMES = {*MONTHS}
 """Said without being asked, these are times: `for April the third`."""
+MOST_WORDS_OF_A_NAME = 4
 
 
 def read_name(heard: str, *, asked: bool) -> str | None:
@@ -206,32 +183,33 @@ def read_name(heard: str, *, asked: bool) -> str | None:
     if spelled := _read_spelled(text):
         return spelled
     match = _BEFORE_NAME.search(text)
-    candidate = match[1] if match else (text if asked else "")
-    if (
-        match
-        and not asked
-        and re.match(r"(?i).*\b(for|it is|it's|under|from|this is|i'm|i am)\s", text[: match.start(1)])
-    ):
+    if match is None:
+        return _first_name(re.split(r"[;!?.]|,\s", text), is_told=True) if asked else None
+    while again := _BEFORE_NAME_AGAIN.search(match["name"]):
+        match = again
+    is_named = re.fullmatch(_NAMED, match["before"], re.IGNORECASE) is not None
+    if not asked and not is_named and not re.match(r"[A-Z][a-z]+", match["name"]):
         # Much follows `for` and `I'm` that is no name; unasked, capitals must tell.
-        if not re.match(r"[A-Z][a-z]+", candidate):
-            return None
-    pieces = [_AFTER_NAME.split(candidate, maxsplit=1)[0]] if match else re.split(r"[;!?.]|,\s", candidate)
-    return next((name for piece in pieces if (name := _as_name(piece, asked=asked))), None)
-
-
-def _as_name(piece: str, *, asked: bool) -> str | None:
-    parts = re.findall(r"[A-Za-zÀ-ÿ][A-Za-zÀ-ÿ'’-]*", piece)
-    while parts and parts[0].lower() in _NO_NAMES:
-        parts.pop(0)
-    parts = parts[:4]
-    refused = _NO_NAMES | set(UNITS) | set(TENS) | (set() if asked else _HARDLY_NAMES)
-    if not parts or any(part.lower() in refused for part in parts):
         return None
-    if not asked and not all(part[0].isupper() for part in parts):
+    return _first_name([_AFTER_NAME.split(match["name"], maxsplit=1)[0]], is_told=asked or is_named)
+
+
+def _first_name(pieces: list[str], *, is_told: bool) -> str | None:
+    return next((name for piece in pieces if (name := _as_name(piece, is_told=is_told))), None)
+
+
+def _as_name(piece: str, *, is_told: bool) -> str | None:
+    """Return the name at the beginning of a piece. `is_told`: it is said to be one, so that small letters will do."""
+    parts = re.findall(r"[A-Za-zÀ-ÿ][A-Za-zÀ-ÿ'’-]*", piece)
+    while parts and parts[0].lower() in _BEFORE_NAMES:
+        parts.pop(0)
+    refused = _NO_NAMES | set(UNITS) | set(TENS) | (set() if is_told else _HARDLY_NAMES)
+    if any(part.lower() in refused for part in parts[:MOST_WORDS_OF_A_NAME]):
+        return None
+    parts = parts[:MOST_WORDS_OF_A_NAME]
+    if not is_told and not all(part[0].isupper() for part in parts):
         parts = [part for part in parts if part[0].isupper()]
-        if not parts:
-            return None
-    return " ".join(part[0].upper() + part[1:] for part in parts)
+    return " ".join(part[0].upper() + part[1:] for part in parts) or None
 
 
 def _read_spelled(text: str) -> str | None:
@@ -252,6 +230,26 @@ def read_phone(heard: str) -> str | None:
             return digits[1:]
         if len(digits) == 10:
             return digits
+    return None
+
+
+def read_count(heard: str, ask: str) -> int | None:
+    """Return the number of what a question counts, said unasked: `four people` where it asks `for how many people`."""
+    words, counted = words_of(heard), set(words_of(ask))
+    is_of_people = bool(counted & {"people", "guests", "persons"})
+    for index in range(len(words)):
+        if (number := number_at(words, index)) is None:
+            continue
+        before, after = words[max(0, index - 2) : index], words[index + number[1] : index + number[1] + 2]
+        noun = after[0] if after else ""
+        if len(noun) > 3 and (noun in counted or f"{noun}s" in counted):
+            return number[0]
+        if is_of_people and (
+            before in (["table", "for"], ["party", "of"], ["reservation", "for"])
+            or after == ["of", "us"]
+            or noun in ("people", "guests", "persons", "adults")
+        ):
+            return None if after[:1] in (["o'clock"], ["am"], ["pm"], ["thirty"], ["fifteen"]) else number[0]
     return None
 
 

@@ -62,7 +62,65 @@ ORDINALS = {
 DIGIT_WORDS = {**{word: str(value) for word, value in UNITS.items() if value < 10}, "oh": "0", "o": "0", "nought": "0"}
 # What recognisers write for a digit that is said alone.
 MISHEARD_DIGITS = {"for": "4", "to": "2", "too": "2", "ate": "8", "won": "1", "fore": "4", "tree": "3"}
+_WITHOUT_CONTENT = {
+    "um",
+    "uh",
+    "yes",
+    "yeah",
+    "yep",
+    "ok",
+    "okay",
+    "sure",
+    "please",
+    "well",
+    "hello",
+    "hi",
+    "hm",
+    "hmm",
+}
+_AROUND_NUMBERS = {"um", "uh", "just", "about", "maybe", "for", "so", "please", "yes", "yeah", "of", "us"}
 REPEATS = {"double": 2, "triple": 3}
+
+
+_DROPPED_APOSTROPHES = {
+    "its": "it's",
+    "im": "I'm",
+    "id": "I'd",
+    "ive": "I've",
+    "thats": "that's",
+    "whats": "what's",
+    "wheres": "where's",
+    "hows": "how's",
+    "names": "name's",
+    "lets": "let's",
+    "theres": "there's",
+    "dont": "don't",
+    "doesnt": "doesn't",
+    "didnt": "didn't",
+    "isnt": "isn't",
+    "cant": "can't",
+    "couldnt": "couldn't",
+    "wont": "won't",
+    "youre": "you're",
+    "thatll": "that'll",
+}
+
+
+def with_apostrophes(heard: str) -> str:
+    """Return an utterance with the apostrophes that some recognisers leave out."""
+    return re.sub(r"[A-Za-z]+", lambda match: _DROPPED_APOSTROPHES.get(match[0].lower(), match[0]), heard)
+
+
+def is_bare_number(heard: str) -> bool:
+    """Return whether an utterance is a small number and nothing else: it answers what was asked, and no more."""
+    words = [word for word in words_of(heard) if word not in _AROUND_NUMBERS]
+    found = number_at(words, 0) if words else None
+    return found is not None and found[1] == len(words)
+
+
+def has_content(heard: str) -> bool:
+    """Return whether an utterance is more than `um, yes`."""
+    return any(word not in _WITHOUT_CONTENT for word in words_of(heard))
 
 
 def words_of(heard: str) -> list[str]:

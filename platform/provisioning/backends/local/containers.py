@@ -57,6 +57,8 @@ class Container:
         self.stopped_at: datetime.datetime | None = None
         self.boot = ""
         self.boot_ms: float | None = None
+        self.places = spec.sessions_per_container
+        """How many sessions it carries at once."""
         self.why = ""
         self.exit_code: int | None = None
         self.leases: dict[str, Lease] = {}
@@ -90,6 +92,7 @@ class Container:
             self._process = await self._start(order, launcher, snapshot if can_fork else None)
         ready = self._process.ready
         self.boot, self.boot_ms = ready.boot, ready.boot_ms
+        self.places = min(ready.max_sessions, self._spec.sessions_per_container)
         self.state, self.ready_at = ContainerState.READY, _now()
         self.idle_since = self.ready_since = self._answered = time.monotonic()
 
@@ -133,7 +136,7 @@ class Container:
     @property
     def free(self) -> int:
         """Places that can be granted now."""
-        return max(0, self._spec.sessions_per_container - self.used) if self.state is ContainerState.READY else 0
+        return max(0, self.places - self.used) if self.state is ContainerState.READY else 0
 
     @property
     def address(self) -> str:

@@ -348,6 +348,7 @@ class LocalDeployment:
             self._launcher,
             worker=self.spec.worker,
             checkpoint=self.spec.checkpoint,
+            max_sessions=self.spec.sessions_per_container,
             socket_path=self._socket_folder / "parent",
             log_path=self._log_path("snapshot"),
             load_seconds=self.spec.startup_timeout_seconds,

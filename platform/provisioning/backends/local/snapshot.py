@@ -32,6 +32,7 @@ class Snapshot:
         *,
         worker: str,
         checkpoint: str,
+        max_sessions: int,
         socket_path: Path,
         log_path: Path,
         load_seconds: float,
@@ -43,6 +44,8 @@ class Snapshot:
             worker,
             "--socket",
             str(socket_path),
+            "--max-sessions",
+            str(max_sessions),
             *(["--checkpoint", checkpoint] if checkpoint else []),
         ]
         self._worker = worker

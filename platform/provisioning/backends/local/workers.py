@@ -75,6 +75,8 @@ class Ready:
     port: int
     boot: str
     boot_ms: float
+    max_sessions: int
+    """How many it carries: fewer than were ordered, where the device is too slow for them."""
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Ready:
@@ -84,6 +86,7 @@ class Ready:
                 port=int(document["port"]),
                 boot=str(document["boot"]),
                 boot_ms=float(document["boot_ms"]),
+                max_sessions=int(document["max_sessions"]),
             )
         except (KeyError, TypeError, ValueError) as problem:
             raise StartFailed(f"The worker's ready line was not of its form: {problem!r}.") from problem

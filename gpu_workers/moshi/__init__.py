@@ -1,0 +1,1 @@
+"""Moshi: speech to speech, many conversations in one batch."""

@@ -1,0 +1,131 @@
+"""Moshi as an engine: each session is a stream in one batch. It listens and speaks all the time, and takes no turns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+
+import numpy as np
+import torch
+
+from gpu_workers import protocol
+from gpu_workers.batching import FrameTimes, NoPlace, Stepper, Stream
+from gpu_workers.engine import Identity
+from gpu_workers.line import Heard, Line, LineClosed
+from gpu_workers.metrics import Metrics
+from gpu_workers.moshi import checkpoint as checkpoints
+from gpu_workers.moshi.batch import Forced, MoshiBatch, Opening
+from gpu_workers.moshi.prompting import Prompter
+from gpu_workers.moshi.sizing import largest_batch
+from gpu_workers.moshi.turns import Turns, load_detector
+from gpu_workers.protocol import CloseCode, Start
+
+logger = logging.getLogger(__name__)
+
+FRAME_SAMPLES = 1_920
+"""80 ms of 24 kHz."""
+
+
+class MoshiEngine:
+    kind = "moshi"
+
+    def __init__(self, *, checkpoint: str | None = None, max_sessions: int = 4) -> None:
+        if checkpoint is None:
+            raise ValueError("Moshi needs the folder of a checkpoint: python -m gpu_workers moshi --checkpoint DIR.")
+        self._folder = checkpoint
+        self._max_sessions = max_sessions
+
+    def load(self) -> None:
+        """Load the weights, and step the largest batch that keeps up until it is warm."""
+        torch.set_num_threads(1)  # a pool of threads would not survive the fork of a loaded parent
+        loaded = checkpoints.load(self._folder)
+        self._prompter = Prompter.of(loaded)
+        self._batch: MoshiBatch = largest_batch(loaded, at_most=self._max_sessions)
+        self._detector = load_detector()
+
+    @property
+    def places(self) -> int:
+        """How many sessions the device carries in real time."""
+        return self._batch.places
+
+    def attach(self, identity: Identity, metrics: Metrics) -> None:
+        self._stepper = Stepper(
+            self._batch,
+            times=FrameTimes(
+                stepped=lambda seconds, places: metrics.frame_seconds.observe(seconds),
+                late=metrics.late_frames.inc,
+            ),
+        )
+
+    async def converse(self, start: Start, line: Line) -> None:
+        if start.history:
+            await line.send_metadata(
+                protocol.warning(code="history_ignored", sentence="Moshi cannot go on from before: it begins anew.")
+            )
+        try:
+            stream = await self._stepper.join(self._opening(start))
+        except NoPlace:
+            raise LineClosed(CloseCode.WORKER_AT_CAPACITY) from None
+        conversation = Conversation(line, stream, Turns(line, self._detector))
+        try:
+            await conversation.hold()
+        finally:
+            stream.leave()
+
+    async def close(self) -> None:
+        self._stepper.stop()
+
+    def _opening(self, start: Start) -> Opening:
+        prompt: tuple[Forced, ...] = ()
+        if self._prompter is not None:
+            agent = start.agent
+            prompt = self._prompter.prompt(text=str(agent.get("prompt") or ""), voice=str(agent.get("voice") or ""))
+        return Opening(seed=secrets.randbits(62), prompt=prompt)
+
+
+class Conversation:
+    """One caller's line and one place in the batch, joined."""
+
+    def __init__(self, line: Line, stream: Stream, turns: Turns) -> None:
+        self._line = line
+        self._stream = stream
+        self._turns = turns
+
+    async def hold(self) -> None:
+        """Talk until the caller hangs up.
+
+        Raises:
+            LineClosed: the caller's messages were not of the protocol's form.
+            BatchFailed: the model failed.
+        """
+        listening = asyncio.create_task(self._listen(), name="listen")
+        speaking = asyncio.create_task(self._speak(), name="speak")
+        try:
+            done, _ = await asyncio.wait((listening, speaking), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (listening, speaking):
+                task.cancel()
+            await asyncio.gather(listening, speaking, return_exceptions=True)
+        with contextlib.suppress(ConnectionError):  # a caller who hung up hears nothing more
+            await self._turns.finish()
+
+    async def _listen(self) -> None:
+        """Cut what the caller says into the model's frames."""
+        left = np.zeros(0, np.float32)
+        async for event in self._line:
+            if not isinstance(event, Heard):
+                continue
+            self._turns.heard(event)
+            left = np.concatenate((left, event.samples))
+            whole = len(left) // FRAME_SAMPLES * FRAME_SAMPLES
+            for at in range(0, whole, FRAME_SAMPLES):
+                await self._stream.put(left[at : at + FRAME_SAMPLES])
+            left = left[whole:]
+
+    async def _speak(self) -> None:
+        async for spoken in self._stream.outputs():
+            await self._turns.speak(spoken)
