@@ -6,6 +6,7 @@ Built on what the package `moshi` gives for streams that come and go: `streaming
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 
@@ -75,13 +76,13 @@ class MoshiBatch:
         self._codebooks = checkpoint.mimi.num_codebooks
         self._places = [_Place() for _ in range(places)]
         with torch.inference_mode():
-            self._mimi.streaming_forever(places)
-            self._generation.streaming_forever(places)
+            self._streaming = contextlib.ExitStack()
+            self._streaming.enter_context(self._mimi.streaming(places))
+            self._streaming.enter_context(self._generation.streaming(places))
 
     def close(self) -> None:
         """Forget all states, so that the checkpoint can be used in another batch."""
-        self._mimi._stop_streaming()
-        self._generation.end()
+        self._streaming.close()
 
     def join(self, place: int, opening: Opening) -> bool:
         """Give a place to a new conversation, with nothing left of the last one."""

@@ -40,13 +40,6 @@ class SeededGeneration(LMGen):
         """Begin a place's randomness anew."""
         self._generators[place].manual_seed(seed)
 
-    def end(self) -> None:
-        """Leave streaming."""
-        state = self._streaming_state
-        self._stop_streaming()
-        if state is not None:
-            state.__exit__(None, None, None)
-
     def step(self, input_tokens: torch.Tensor, depformer_replace_tokens: torch.Tensor | None = None) -> Any:
         """Step all places that `set_exec_mask` has set, each with fresh noise of its own."""
         assert self._streaming_state is not None
