@@ -1,6 +1,7 @@
-"""What every engine is to the serving layer: loaded once, attached to an identity, then one conversation per session.
+"""What every engine is to the serving layer: loaded once, attached to an identity, then serving one session a socket.
 
-An engine gets sound and gives sound: it knows nothing of sockets, Opus or tokens.
+Engines that callers talk to are `gpu_workers.chat.ChatEngine`s: they get sound and give sound, and know nothing of
+sockets, Opus or tokens.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
-from gpu_workers.protocol import BootKind, Start
+from gpu_workers.protocol import BootKind
 
 if TYPE_CHECKING:
-    from gpu_workers.line import Line
     from gpu_workers.metrics import Metrics
+    from gpu_workers.visit import Visit
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Engine(Protocol):
     """One kind of worker. A process holds one engine, which serves all its sessions."""
 
     kind: str
+    path: str
+    """Where its WebSocket is."""
 
     @property
     def places(self) -> int:
@@ -41,8 +44,8 @@ class Engine(Protocol):
     def attach(self, identity: Identity, metrics: Metrics) -> None:
         """Take what differs between containers: settings from the environment, threads. Randomness is already fresh."""
 
-    async def converse(self, start: Start, line: Line) -> None:
-        """Talk until the agent hangs up; cancelled when the caller does."""
+    async def serve(self, visit: Visit) -> str:
+        """Hold one session on its socket, close it, and return why it ended. See also: gpu_workers.chat.ChatEngine."""
 
     async def close(self) -> None:
         """Let go of what `attach` took."""

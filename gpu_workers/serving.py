@@ -1,6 +1,6 @@
 """The HTTP side of every worker: one WebSocket a session, its admission, and how the worker is.
 
-Knows the Moshi protocol's order of messages, not what engines do nor how the process was started.
+Knows neither what engines do in a session nor how the process was started.
 """
 
 from __future__ import annotations
@@ -12,22 +12,16 @@ import logging
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from aiohttp import web
 
-from gpu_workers import logs, protocol, tokens
+from gpu_workers import protocol, tokens
 from gpu_workers.engine import Engine, Identity
-from gpu_workers.line import Line, LineClosed, receive_binary
 from gpu_workers.metrics import Metrics
-from gpu_workers.protocol import CloseCode, Kind, Start
+from gpu_workers.protocol import CloseCode
+from gpu_workers.visit import CLOSING_SECONDS, Visit, close
 
 logger = logging.getLogger(__name__)
-
-START_TIMEOUT_SECONDS = 0.5
-"""The gateway sends `start` at once. Moshi's own clients wait for the handshake instead: they get a default agent."""
-
-CLOSING_SECONDS = 2.0
 
 HEARTBEAT_SECONDS = 20.0
 """How often the other side is asked, by a WebSocket ping, whether it is there."""
@@ -59,7 +53,7 @@ class Worker:
         self.application = web.Application()
         self.application.add_routes(
             [
-                web.get("/api/chat", self.chat),
+                web.get(engine.path, self.take_session),
                 web.get("/healthz", self.healthz),
                 web.get("/metrics", self.show_metrics),
                 web.get("/status", self.status),
@@ -78,7 +72,7 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), timeout=grace_seconds)
         sockets = [session.socket for session in self._sessions.values() if session.socket is not None]
-        await asyncio.gather(*(_close(socket, CloseCode.GOING_AWAY) for socket in sockets))
+        await asyncio.gather(*(close(socket, CloseCode.GOING_AWAY) for socket in sockets))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), timeout=CLOSING_SECONDS)
         self._codec_threads.shutdown(wait=False)
@@ -112,7 +106,7 @@ class Worker:
 
     # Sessions
 
-    async def chat(self, request: web.Request) -> web.StreamResponse:
+    async def take_session(self, request: web.Request) -> web.StreamResponse:
         """Admit one session and run it. Refusals come before the upgrade, as HTTP errors in JSON."""
         session_id: str | None = uuid.uuid4().hex
         if self.identity.session_key is not None:
@@ -135,7 +129,7 @@ class Worker:
                 compress=False, max_msg_size=protocol.MAX_MESSAGE_BYTES, heartbeat=HEARTBEAT_SECONDS
             )
             await session.socket.prepare(request)
-            why = await self._serve(session, session.socket)
+            why = await self._engine.serve(self._visit(session, session.socket, request))
             self.metrics.ended.labels(why).inc()
             logger.info(
                 "session ended",
@@ -159,98 +153,18 @@ class Worker:
         logger.info("session refused", extra={"fields": {"why": code}})
         return web.json_response({"error": code, "sentence": sentence}, status=status)
 
-    def _count_turn(self, document: dict[str, Any]) -> None:
-        if document["type"] == "turn" and document["speech_ended_message"] is not None:
-            for part, value_ms in document["parts_ms"].items():
-                self.metrics.turn_part_seconds.labels(part).observe(value_ms / 1000)
-
-    async def _serve(self, session: Session, socket: web.WebSocketResponse) -> str:
-        """Run a session until it ends, close its socket, and return why it ended."""
-        try:
-            start, first_message = await _receive_start(socket)
-            logs.call_id.set(start.call_id)
-            line = Line(socket, self._codec_threads, received=first_message, observe=self._count_turn)
-            await line.send(protocol.handshake())
-            ready_age_ms = (session.began_at - (self._ready_at or session.began_at)) * 1000
-            await line.send_metadata(
-                protocol.boot(
-                    boot=self.identity.boot,
-                    boot_ms=self._boot_ms,
-                    ready_age_ms=max(0.0, ready_age_ms),
-                    container=self.identity.container,
-                )
-            )
-            logger.info("session began", extra={"fields": {"session": session.id, **start.trace}})
-            await _first_to_end(
-                asyncio.create_task(self._engine.converse(start, line), name="engine"),
-                asyncio.create_task(line.play(), name="playout"),
-            )
-        except LineClosed as closed:
-            if closed.sentence:
-                await _send_quietly(socket, protocol.error(closed.sentence))
-            await _close(socket, closed.code)
-            return closed.code.name.lower()
-        except ConnectionError:
-            return "caller_gone"
-        except Exception:
-            logger.exception("the engine failed")
-            await _send_quietly(socket, protocol.error(CloseCode.INTERNAL_ERROR.reason))
-            await _close(socket, CloseCode.INTERNAL_ERROR)
-            return "failed"
-        if socket.closed:
-            return "caller_hung_up"
-        await _close(socket, CloseCode.NORMAL)
-        return "agent_hung_up"
-
-
-async def _receive_start(socket: web.WebSocketResponse) -> tuple[Start, bytes | None]:
-    """Return what the caller's side wants this session to be, and a message that came in place of a `start`.
-
-    Raises:
-        LineClosed: the `start` message was not of its form.
-        ConnectionError: the other side closed.
-    """
-    anonymous = Start(call_id=str(uuid.uuid4()))
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while (left_seconds := deadline - time.monotonic()) > 0:
-        try:
-            message = await receive_binary(socket, timeout_seconds=left_seconds)
-        except TimeoutError:
-            break
-        if message is None:
-            raise ConnectionResetError("the caller closed before the start")
-        try:
-            kind = protocol.read_kind(message)
-            if kind is Kind.AUDIO:
-                return anonymous, message
-            if kind is Kind.METADATA and (document := protocol.read_metadata(message))["type"] == "start":
-                return Start.from_document(document), None
-        except protocol.ProtocolError as problem:
-            raise LineClosed(CloseCode.PROTOCOL_ERROR, str(problem)) from problem
-    return anonymous, None
-
-
-async def _first_to_end(*tasks: asyncio.Task[None]) -> None:
-    """Wait until one of the tasks ends, stop the others, and raise what the ended one raised."""
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
-
-
-async def _send_quietly(socket: web.WebSocketResponse, message: bytes) -> None:
-    try:
-        await asyncio.wait_for(socket.send_bytes(message), timeout=CLOSING_SECONDS)
-    except (ConnectionError, TimeoutError):
-        logger.info("the caller was gone before the error could be told")
-
-
-async def _close(socket: web.WebSocketResponse, code: CloseCode) -> None:
-    try:
-        await asyncio.wait_for(socket.close(code=code, message=code.reason.encode()[:120]), timeout=CLOSING_SECONDS)
-    except (ConnectionError, TimeoutError):
-        logger.info("the caller was gone before the close")
+    def _visit(self, session: Session, socket: web.WebSocketResponse, request: web.Request) -> Visit:
+        ready_age_ms = (session.began_at - (self._ready_at or session.began_at)) * 1000
+        return Visit(
+            session_id=session.id,
+            socket=socket,
+            query=dict(request.query),
+            boot=protocol.boot(
+                boot=self.identity.boot,
+                boot_ms=self._boot_ms,
+                ready_age_ms=max(0.0, ready_age_ms),
+                container=self.identity.container,
+            ),
+            metrics=self.metrics,
+            codec_threads=self._codec_threads,
+        )

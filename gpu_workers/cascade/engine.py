@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from gpu_workers.chat import ChatEngine
 from gpu_workers.engine import Identity
 from gpu_workers.line import Line
 from gpu_workers.metrics import Metrics
@@ -21,7 +22,7 @@ WARM_UP_WORDS = "What are the opening hours of Warmlinia on Tuesday?"
 """One of these words is in no dictionary, so that the text-to-speech loads its model for such words, too."""
 
 
-class CascadeEngine:
+class CascadeEngine(ChatEngine):
     kind = "cascade"
 
     def __init__(self, *, checkpoint: str | None = None, max_sessions: int = 4) -> None:
@@ -37,7 +38,8 @@ class CascadeEngine:
         from hibari import Hibari
 
         # Imported here for the snapshot: the pipeline's modules take most of a second.
-        from gpu_workers.cascade import brains, pipeline, speech_detector
+        from gpu_workers import speech_detector
+        from gpu_workers.cascade import brains, pipeline
         from gpu_workers.cascade.moonshine import SAMPLE_RATE_HZ, Moonshine
 
         self._models = pipeline.Models(speech_detector.load_model(), Moonshine(), Hibari(voice="heart"))

@@ -21,7 +21,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from gpu_workers import pcm, protocol
 from gpu_workers.cascade.frames import CallerAudioFrame, SpeechPausedFrame
-from gpu_workers.cascade.speech_detector import SAMPLE_RATE_HZ, Change, SpeechDetector
+from gpu_workers.speech_detector import SAMPLE_RATE_HZ, Change, SpeechDetector
 
 MISSING_AFTER_SECONDS = 0.3
 """A client that sends nothing for so long (it saves bandwidth, or its file has ended) is heard as silence."""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gpu_workers.cascade import onnx_sessions, prepare
+from gpu_workers import onnx_sessions
+from gpu_workers.cascade import prepare
 from gpu_workers.pcm import Samples
 
 SAMPLE_RATE_HZ = 16_000

@@ -10,8 +10,9 @@ import secrets
 import numpy as np
 import torch
 
-from gpu_workers import protocol
+from gpu_workers import protocol, speech_detector
 from gpu_workers.batching import FrameTimes, NoPlace, Stepper, Stream
+from gpu_workers.chat import ChatEngine
 from gpu_workers.engine import Identity
 from gpu_workers.line import Heard, Line, LineClosed
 from gpu_workers.metrics import Metrics
@@ -19,7 +20,7 @@ from gpu_workers.moshi import checkpoint as checkpoints
 from gpu_workers.moshi.batch import Forced, MoshiBatch, Opening
 from gpu_workers.moshi.prompting import Prompter
 from gpu_workers.moshi.sizing import largest_batch
-from gpu_workers.moshi.turns import Turns, load_detector
+from gpu_workers.moshi.turns import Turns
 from gpu_workers.protocol import CloseCode, Start
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ FRAME_SAMPLES = 1_920
 """80 ms of 24 kHz."""
 
 
-class MoshiEngine:
+class MoshiEngine(ChatEngine):
     kind = "moshi"
 
     def __init__(self, *, checkpoint: str | None = None, max_sessions: int = 4) -> None:
@@ -43,7 +44,7 @@ class MoshiEngine:
         loaded = checkpoints.load(self._folder)
         self._prompter = Prompter.of(loaded)
         self._batch: MoshiBatch = largest_batch(loaded, at_most=self._max_sessions)
-        self._detector = load_detector()
+        self._detector = speech_detector.load_model()
 
     @property
     def places(self) -> int:

@@ -12,9 +12,9 @@ import onnxruntime
 import soxr
 
 from gpu_workers import protocol
-from gpu_workers.cascade.speech_detector import SAMPLE_RATE_HZ, Change, SpeechDetector, load_model
 from gpu_workers.line import Heard, Line
 from gpu_workers.moshi.batch import Spoken
+from gpu_workers.speech_detector import SAMPLE_RATE_HZ, Change, SpeechDetector
 
 LOUD = 0.02
 """A frame of the agent whose loudest sample is above this is not silence."""
@@ -22,10 +22,6 @@ SILENT_FRAMES = 6
 """So many silent frames (0.5 s) end an utterance of the agent."""
 KEPT_MESSAGES = 256
 HALF_FRAME = 960
-
-
-def load_detector() -> onnxruntime.InferenceSession:
-    return load_model()
 
 
 class Turns:

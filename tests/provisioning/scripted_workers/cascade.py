@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from gpu_workers.chat import ChatEngine
 from gpu_workers.engine import Identity
 from gpu_workers.line import Line
 from gpu_workers.metrics import Metrics
@@ -24,7 +25,7 @@ def is_told(what: str) -> bool:
     return script().get(what) in (True, process)
 
 
-class ScriptedEngine:
+class ScriptedEngine(ChatEngine):
     kind = "cascade"
 
     def __init__(self, checkpoint: str | None = None, max_sessions: int = 4) -> None:

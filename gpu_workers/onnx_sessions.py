@@ -1,4 +1,4 @@
-"""How this worker opens ONNX models: with one thread, because thread pools do not survive a fork."""
+"""How workers open ONNX models: with one thread, because thread pools do not survive a fork."""
 
 from __future__ import annotations
 

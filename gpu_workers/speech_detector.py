@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
+import importlib.util
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
-from gpu_workers.cascade import onnx_sessions
+from gpu_workers import onnx_sessions
 from gpu_workers.pcm import Samples
 
 SAMPLE_RATE_HZ = 16_000
@@ -32,9 +33,10 @@ class Change(enum.Enum):
 
 def load_model() -> onnxruntime.InferenceSession:
     """Open the model that comes with Pipecat. One serves all detectors: each keeps its own state."""
-    import pipecat.audio.vad
-
-    return onnx_sessions.open_session(Path(pipecat.audio.vad.__path__[0]) / "data" / "silero_vad.onnx")
+    package = importlib.util.find_spec("pipecat")  # importing it would take most of a second
+    assert package is not None and package.submodule_search_locations
+    folder = Path(package.submodule_search_locations[0])
+    return onnx_sessions.open_session(folder / "audio" / "vad" / "data" / "silero_vad.onnx")
 
 
 class SpeechDetector:
