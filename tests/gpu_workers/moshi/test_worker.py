@@ -1,0 +1,191 @@
+"""The Moshi worker as a process: cold, and forked from a loaded parent; called by real clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+
+from gpu_workers import protocol
+from gpu_workers.protocol import CloseCode, Start, Utterance
+from tests.gpu_workers.callers import Caller
+from tests.gpu_workers.worker_processes import READY_SECONDS, ROOT, Zygote, environment, process, read_line
+from voice.wav_caller import read_wav, write_wav
+
+SLOTS = 3
+IN_ANY_TIME = {"FRAME_BUDGET": "1000"}
+"""Places are not what these tests are about, and test machines are busy."""
+
+
+@pytest.fixture(scope="module")
+def port(moshi_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    log = tmp_path_factory.mktemp("worker") / "moshi.log"
+    arguments = ["--port", "0", "--max-sessions", str(SLOTS), "--checkpoint", str(moshi_folder)]
+    with process("gpu_workers", "moshi", *arguments, log=log, **IN_ANY_TIME) as running:
+        assert running.stdout is not None
+        ready = read_line(running.stdout, limit_seconds=READY_SECONDS)
+        assert ready["max_sessions"] == SLOTS
+        yield ready["port"]
+
+
+def start(**fields: Any) -> Start:
+    return Start(call_id="a-call", **fields)
+
+
+async def status(port: int) -> dict[str, Any]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/status") as answer:
+        return await answer.json()
+
+
+@contextlib.asynccontextmanager
+async def talking(port: int) -> AsyncIterator[Caller]:
+    async with Caller.connected(port, start()) as caller:
+        yield caller
+
+
+async def test_a_caller_hears_sound_and_reads_words(port: int) -> None:
+    async with talking(port) as caller:
+        await caller.be_silent_until(lambda: len(caller.loud_audio()) > 20 and len(caller.text()) > 20)
+        (boot,) = caller.metadata("boot")
+        assert boot["boot"] == "cold" and boot["boot_ms"] > 0
+        (turn,) = caller.metadata("turn")
+        assert (turn["index"], turn["speech_ended_message"]) == (0, None)
+        assert turn["reply_message"] in (0, 1)
+
+
+async def test_several_callers_talk_at_once_and_one_too_many_is_refused_at_once(port: int) -> None:
+    async with contextlib.AsyncExitStack() as calls:
+        callers = [await calls.enter_async_context(talking(port)) for _ in range(SLOTS)]
+        began_at = time.monotonic()
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+            await calls.enter_async_context(talking(port))
+        assert refusal.value.status == 503
+        assert time.monotonic() - began_at < 1
+        await asyncio.gather(
+            *(caller.be_silent_until(lambda caller=caller: len(caller.loud_audio()) > 20) for caller in callers)
+        )
+    async with asyncio.timeout(5):
+        while (await status(port))["sessions"]:
+            await asyncio.sleep(0.02)
+    async with talking(port) as caller:
+        await caller.be_silent_until(lambda: len(caller.loud_audio()) > 5)
+
+
+async def test_a_caller_who_sends_nothing_or_reads_nothing_holds_nobody_up(port: int) -> None:
+    async with aiohttp.ClientSession() as session:
+        deaf = await session.ws_connect(f"http://127.0.0.1:{port}/api/chat")
+        async with talking(port), talking(port) as caller:
+            await deaf.send_bytes(start().to_message())
+            await caller.be_silent_until(lambda: len(caller.loud_audio()) > 40)
+        await deaf.close()
+
+
+async def test_a_flood_of_sound_slows_its_own_caller_only(port: int) -> None:
+    async with talking(port) as flooding, talking(port) as caller:
+
+        async def flood() -> None:
+            import sphn
+
+            writer = sphn.OpusStreamWriter(protocol.SAMPLE_RATE_HZ)
+            for _ in range(1500):
+                await flooding.socket.send_bytes(protocol.audio(writer.append_pcm(np.zeros(1920, np.float32))))
+
+        sending = asyncio.create_task(flood())
+        await caller.be_silent_until(lambda: len(caller.loud_audio()) > 40)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+async def test_moshi_says_that_it_cannot_go_on_from_before(port: int) -> None:
+    async with Caller.connected(port, start(history=(Utterance("caller", "Hello."),))) as caller:
+        await caller.be_silent_until(lambda: caller.metadata("warning"))
+        assert caller.metadata("warning")[0]["code"] == "history_ignored"
+        await caller.be_silent_until(caller.loud_audio)
+
+
+async def test_what_is_no_sound_ends_the_call_with_a_sentence(port: int) -> None:
+    async with talking(port) as caller:
+        await caller.socket.send_bytes(protocol.audio(b"this is not Ogg Opus at all " * 40))
+        assert await caller.wait_until_closed() == CloseCode.PROTOCOL_ERROR
+        assert "Ogg Opus" in caller.errors()[0]
+
+
+def test_moshis_own_client_talks_to_the_worker(port: int, tmp_path: Path) -> None:
+    """`moshi.client` of the package `moshi`, with a stand-in for its sound card alone."""
+    write_wav(tmp_path / "microphone.wav", np.sin(np.arange(24_000) / 30).astype(np.float32) / 4)
+    sound_card = {
+        "PYTHONPATH": str(ROOT / "tests" / "voice" / "sound_card"),
+        "SOUND_CARD_PLAYS": str(tmp_path / "microphone.wav"),
+        "SOUND_CARD_RECORDS": str(tmp_path / "heard.wav"),
+    }
+    client = subprocess.Popen(
+        [sys.executable, "-m", "moshi.client", "--url", f"http://127.0.0.1:{port}"],
+        env={**os.environ, **sound_card},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(4)  # a conversation of so long; it ends when the client does
+    client.send_signal(signal.SIGINT)
+    said, log = client.communicate(timeout=20)
+    assert len(said) > 10, log
+    assert np.abs(read_wav(tmp_path / "heard.wav")).max() > 0.1
+
+
+@pytest.fixture(scope="module")
+def parent(moshi_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("parent")
+    arguments = ["--socket", str(folder / "parent"), "--max-sessions", "2", "--checkpoint", str(moshi_folder)]
+    with process("gpu_workers.zygote", "moshi", *arguments, log=folder / "parent.log", **IN_ANY_TIME) as running:
+        assert running.stdout is not None
+        assert read_line(running.stdout, limit_seconds=READY_SECONDS)["loaded"]
+        assert "threads that a fork loses" not in (folder / "parent.log").read_text()
+        yield folder / "parent"
+
+
+async def test_two_forks_of_a_loaded_parent_differ_in_identity_and_chance(parent: Path, tmp_path: Path) -> None:
+    zygote = Zygote(parent, tmp_path)
+    try:
+        said = []
+        for name in ("one", "other"):
+            ready = zygote.fork(name, max_sessions=2)
+            assert (ready["boot"], ready["max_sessions"]) == ("restored", 2)
+            async with talking(ready["port"]) as caller:
+                await caller.be_silent_until(lambda caller=caller: len(caller.text()) > 30)
+                (boot,) = caller.metadata("boot")
+                assert (boot["container"], boot["boot"]) == (name, "restored")
+                said.append(caller.text()[:30])
+            assert (await status(ready["port"]))["sessions"] == []
+        assert said[0] != said[1]
+    finally:
+        zygote.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [([], "needs the folder of a checkpoint"), (["--checkpoint", "/nowhere"], "holds no config.json")],
+)
+def test_a_worker_without_its_checkpoint_says_so(arguments: list[str], sentence: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gpu_workers", "moshi", "--port", "0", *arguments],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert sentence in done.stderr.splitlines()[-1]
+    assert json.dumps("ready") not in done.stdout
