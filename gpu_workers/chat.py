@@ -30,6 +30,7 @@ class ChatEngine(abc.ABC):
     """An engine that callers talk to: it holds one conversation a session."""
 
     path = "/api/chat"
+    refusal: bytes | None = None
 
     @abc.abstractmethod
     async def converse(self, start: Start, line: Line) -> None:

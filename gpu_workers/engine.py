@@ -33,6 +33,8 @@ class Engine(Protocol):
     kind: str
     path: str
     """Where its WebSocket is."""
+    refusal: bytes | None
+    """What a client too many is told on its socket; None refuses it before the upgrade, with HTTP 503."""
 
     @property
     def places(self) -> int:

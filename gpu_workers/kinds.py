@@ -9,6 +9,7 @@ from gpu_workers.engine import Engine
 KINDS: dict[str, str] = {
     "cascade": "gpu_workers.cascade.engine:CascadeEngine",
     "moshi": "gpu_workers.moshi.engine:MoshiEngine",
+    "stt": "gpu_workers.stt.engine:SttEngine",
 }
 """Kind, and where its engine is. Imported only when used, so that one kind's needs are not another's."""
 

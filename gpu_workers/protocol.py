@@ -153,6 +153,14 @@ class ToolsEndpoint:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """A worker of another pool that does one part of a cascade's work: a place on it is held for the call."""
+
+    url: str
+    headers: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
     max_seconds: int = 900
     """The gateway ends the call after this many seconds."""
@@ -187,6 +195,8 @@ class Start:
     """W3C trace context: `traceparent`."""
     history: tuple[Utterance, ...] = ()
     """The conversation so far, oldest first; empty for a new call."""
+    parts: dict[str, Part] = dataclasses.field(default_factory=dict)
+    """By what they do, `stt` or `tts`: workers to use in place of the cascade's own."""
 
     def to_message(self) -> bytes:
         return metadata({"type": "start", **dataclasses.asdict(self)})
@@ -215,6 +225,10 @@ class Start:
                 codec=str(document.get("codec", "opus")),
                 trace=dict(document.get("trace") or {}),
                 history=tuple(Utterance(said["role"], said["text"]) for said in document.get("history") or ()),
+                parts={
+                    str(name): Part(str(part["url"]), {str(key): str(value) for key, value in part["headers"].items()})
+                    for name, part in (document.get("parts") or {}).items()
+                },
             )
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
             raise ProtocolError(f"The start message is not of its form: {problem!r}") from problem
@@ -245,6 +259,15 @@ def boot(*, boot: BootKind, boot_ms: float, ready_age_ms: float, container: str)
         "ready_age_ms": round(ready_age_ms, 1),
         "container": container,
     }
+
+
+def part(*, part: str, boot: dict[str, Any]) -> dict[str, Any]:
+    """Return the `part` metadata: how the container that does a part of the work (`stt`, `tts`) came to be.
+
+    Args:
+        boot: what boot() returned there.
+    """
+    return {**boot, "type": "part", "part": part}
 
 
 def turn(

@@ -19,7 +19,7 @@ from gpu_workers import protocol, tokens
 from gpu_workers.engine import Engine, Identity
 from gpu_workers.metrics import Metrics
 from gpu_workers.protocol import CloseCode
-from gpu_workers.visit import CLOSING_SECONDS, Visit, close
+from gpu_workers.visit import CLOSING_SECONDS, Visit, close, send_quietly
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Worker:
     # Sessions
 
     async def take_session(self, request: web.Request) -> web.StreamResponse:
-        """Admit one session and run it. Refusals come before the upgrade, as HTTP errors in JSON."""
+        """Admit one session and run it. Refusals are HTTP errors in JSON, before the upgrade, or `engine.refusal`."""
         session_id: str | None = uuid.uuid4().hex
         if self.identity.session_key is not None:
             session_id = tokens.read_session(self.identity.session_key, request.headers.get(tokens.HEADER))
@@ -118,6 +118,8 @@ class Worker:
         if session_id in self._sessions:
             return self._refuse(409, "session_in_use", "This session is connected already.")
         if len(self._sessions) >= self.identity.max_sessions:
+            if self._engine.refusal is not None:
+                return await self._refuse_on_socket(request, self._engine.refusal)
             return self._refuse(503, "at_capacity", CloseCode.WORKER_AT_CAPACITY.reason)
 
         # No await between the check and the taking of the place: two callers cannot both get the last one.
@@ -152,6 +154,16 @@ class Worker:
         self.metrics.refused.labels(code).inc()
         logger.info("session refused", extra={"fields": {"why": code}})
         return web.json_response({"error": code, "sentence": sentence}, status=status)
+
+    async def _refuse_on_socket(self, request: web.Request, refusal: bytes) -> web.WebSocketResponse:
+        """Refuse a client that understands nothing else than its own protocol."""
+        self.metrics.refused.labels("at_capacity").inc()
+        logger.info("session refused", extra={"fields": {"why": "at_capacity"}})
+        socket = web.WebSocketResponse(compress=False, timeout=CLOSING_SECONDS)
+        await socket.prepare(request)
+        await send_quietly(socket, refusal)
+        await close(socket, CloseCode.WORKER_AT_CAPACITY)
+        return socket
 
     def _visit(self, session: Session, socket: web.WebSocketResponse, request: web.Request) -> Visit:
         ready_age_ms = (session.began_at - (self._ready_at or session.began_at)) * 1000

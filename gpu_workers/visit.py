@@ -16,6 +16,8 @@ from gpu_workers.protocol import CloseCode
 logger = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 2.0
+SEND_TIMEOUT_SECONDS = 10.0
+"""Who takes nothing for so long is gone."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +45,19 @@ async def first_to_end(*tasks: asyncio.Task[None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
+
+
+async def send(socket: web.WebSocketResponse, message: bytes) -> None:
+    """Send one message.
+
+    Raises:
+        ConnectionError: the other side has gone, or takes nothing any more.
+    """
+    try:
+        async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+            await socket.send_bytes(message)
+    except TimeoutError:
+        raise ConnectionResetError("the other side takes nothing any more") from None
 
 
 async def send_quietly(socket: web.WebSocketResponse, message: bytes) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 
+import aiohttp
 import numpy as np
 
 from gpu_workers.chat import ChatEngine
@@ -27,6 +28,7 @@ class CascadeEngine(ChatEngine):
 
     def __init__(self, *, checkpoint: str | None = None, max_sessions: int = 4) -> None:
         self.places = max_sessions
+        self._client: aiohttp.ClientSession | None = None
         if checkpoint is not None:
             raise ValueError("The cascade's models come with its packages: it takes no checkpoint.")
 
@@ -39,10 +41,10 @@ class CascadeEngine(ChatEngine):
 
         # Imported here for the snapshot: the pipeline's modules take most of a second.
         from gpu_workers import speech_detector
-        from gpu_workers.cascade import brains, pipeline
+        from gpu_workers.cascade import brains, parts
         from gpu_workers.cascade.moonshine import SAMPLE_RATE_HZ, Moonshine
 
-        self._models = pipeline.Models(speech_detector.load_model(), Moonshine(), Hibari(voice="heart"))
+        self._models = parts.Models(speech_detector.load_model(), Moonshine(), Hibari(voice="heart"))
         self._brains = brains.load()
         spoken = self._models.hibari(WARM_UP_WORDS)
         heard = soxr.resample(spoken, self._models.hibari.sample_rate, SAMPLE_RATE_HZ)
@@ -56,19 +58,30 @@ class CascadeEngine(ChatEngine):
         self._brains.attach()
 
     async def converse(self, start: Start, line: Line) -> None:
-        from gpu_workers.cascade import pipeline
+        from gpu_workers.cascade import parts, pipeline
 
         brain = self._brains.make(start)
         self._brains.look_at_examples(start, self._hearing)
         try:
-            await pipeline.converse(line, brain, self._models, hearing=self._hearing, speaking=self._speaking)
+            async with parts.chosen_parts(
+                start, line, self._models, self._http(), hearing=self._hearing, speaking=self._speaking
+            ) as (stt, tts):
+                await pipeline.converse(line, brain, self._models.speech, stt=stt, tts=tts)
         finally:
             await brain.close()
+
+    def _http(self) -> aiohttp.ClientSession:
+        """Return what reaches workers of other pools; made inside the event loop."""
+        if self._client is None:
+            self._client = aiohttp.ClientSession()
+        return self._client
 
     async def close(self) -> None:
         self._hearing.shutdown(wait=False)
         self._speaking.shutdown(wait=False)
         await self._brains.close()
+        if self._client is not None:
+            await self._client.close()
 
 
 def _take_over_logs() -> None:

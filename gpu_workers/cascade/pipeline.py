@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from concurrent.futures import Executor
 
 import onnxruntime
-from hibari import Hibari
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.services.stt_service import STTService
+from pipecat.services.tts_service import TTSService
 from pipecat.workers.runner import WorkerRunner
 
 from gpu_workers import pcm, protocol
@@ -18,35 +17,31 @@ from gpu_workers.cascade.brain import Brain
 from gpu_workers.cascade.conversation import Conversation
 from gpu_workers.cascade.frames import CallerAudioFrame, GreetFrame, WrapUpFrame
 from gpu_workers.cascade.listening import Listening
-from gpu_workers.cascade.moonshine import SAMPLE_RATE_HZ, Moonshine
-from gpu_workers.cascade.speaking import HibariService
-from gpu_workers.cascade.transcribing import MoonshineService
+from gpu_workers.cascade.moonshine import SAMPLE_RATE_HZ
 from gpu_workers.cascade.turn_taking import TurnTaking
 from gpu_workers.cascade.voice import Voice
 from gpu_workers.line import Heard, Line, WrapUp
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Models:
-    """What all sessions of a process share. None keeps anything of a session."""
+async def converse(
+    line: Line, brain: Brain, speech: onnxruntime.InferenceSession, *, stt: STTService, tts: TTSService
+) -> None:
+    """Talk until the agent or the caller hangs up.
 
-    speech: onnxruntime.InferenceSession
-    moonshine: Moonshine
-    hibari: Hibari
-
-
-async def converse(line: Line, brain: Brain, models: Models, *, hearing: Executor, speaking: Executor) -> None:
-    """Talk until the agent or the caller hangs up. Models run in the threads of `hearing` and `speaking`."""
+    Args:
+        speech: the model that tells speech from silence.
+        stt, tts: services that transcribe and speak in this conversation alone.
+    """
     conversation = Conversation(line, brain)
     hung_up = asyncio.Event()
     worker = PipelineWorker(
         Pipeline(
             [
-                Listening(models.speech),
-                MoonshineService(models.moonshine, hearing),
+                Listening(speech),
+                stt,
                 TurnTaking(conversation),
                 Answering(conversation),
-                HibariService(models.hibari, speaking),
+                tts,
                 Voice(conversation, hung_up),
             ]
         ),

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from gpu_workers import sizing
 from gpu_workers.batching import Prompted
 from gpu_workers.moshi.checkpoint import Checkpoint
 from gpu_workers.moshi.generation import SeededGeneration
@@ -83,6 +84,12 @@ class MoshiBatch:
     def close(self) -> None:
         """Forget all states, so that the checkpoint can be used in another batch."""
         self._streaming.close()
+
+    def fill(self) -> dict[int, Samples | None]:
+        """Give every place to a conversation, and return frames that keep all of them busy."""
+        for place in range(self.places):
+            self.join(place, Opening(seed=place))
+        return dict.fromkeys(range(self.places), sizing.noise(self.frame_samples))
 
     def join(self, place: int, opening: Opening) -> bool:
         """Give a place to a new conversation, with nothing left of the last one."""

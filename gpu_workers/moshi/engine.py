@@ -19,9 +19,9 @@ from gpu_workers.metrics import Metrics
 from gpu_workers.moshi import checkpoint as checkpoints
 from gpu_workers.moshi.batch import Forced, MoshiBatch, Opening
 from gpu_workers.moshi.prompting import Prompter
-from gpu_workers.moshi.sizing import largest_batch
 from gpu_workers.moshi.turns import Turns
 from gpu_workers.protocol import CloseCode, Start
+from gpu_workers.sizing import largest_batch
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class MoshiEngine(ChatEngine):
         torch.set_num_threads(1)  # a pool of threads would not survive the fork of a loaded parent
         loaded = checkpoints.load(self._folder)
         self._prompter = Prompter.of(loaded)
-        self._batch: MoshiBatch = largest_batch(loaded, at_most=self._max_sessions)
+        self._batch = largest_batch(lambda places: MoshiBatch(loaded, places=places), at_most=self._max_sessions)
         self._detector = speech_detector.load_model()
 
     @property

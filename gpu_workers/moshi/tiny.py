@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from moshi.models import loaders
+from moshi.models import MimiModel, loaders
 from safetensors.torch import save_file
 
 from gpu_workers.tiny_tokenizer import write_tokenizer
@@ -19,6 +19,8 @@ from gpu_workers.tiny_tokenizer import write_tokenizer
 TEXT_CARD = 200
 CODEBOOKS = 8
 BINS = 32
+HEARD_FRAMES = 64
+"""How much noise the encoder is fitted to."""
 
 MIMI: dict[str, Any] = {
     "sample_rate": loaders.SAMPLE_RATE,
@@ -59,18 +61,20 @@ LM: dict[str, Any] = {
 }
 
 
-def write_checkpoint(folder: Path, *, seed: int = 1, **config: Any) -> Path:
+def write_checkpoint(folder: Path, *, seed: int = 1, lm: dict[str, Any] | None = None, **config: Any) -> Path:
     """Write a random checkpoint that moshi's own loaders read: weights, tokenizer and configuration.
 
     Args:
+        lm: what the language model has otherwise than `LM`.
         config: further keys of config.json, such as `model_type`.
     """
+    shape = {**LM, **(lm or {})}
     folder.mkdir(parents=True, exist_ok=True)
     write_mimi(folder / loaders.MIMI_NAME, seed=seed)
     (folder / "mimi.json").write_text(json.dumps(MIMI))
     torch.manual_seed(seed)
-    lm = loaders.get_moshi_lm(None, LM, dtype=torch.float32)
-    save_file(lm.state_dict(), folder / loaders.MOSHI_NAME)
+    weights = loaders.get_moshi_lm(None, shape, dtype=torch.float32).state_dict()
+    save_file(weights, folder / loaders.MOSHI_NAME)
     write_tokenizer(folder / loaders.TEXT_TOKENIZER_NAME, size=TEXT_CARD)
     names = {
         "moshi_name": loaders.MOSHI_NAME,
@@ -79,7 +83,7 @@ def write_checkpoint(folder: Path, *, seed: int = 1, **config: Any) -> Path:
         "tokenizer_name": loaders.TEXT_TOKENIZER_NAME,
         "model_type": "moshi",
     }
-    (folder / "config.json").write_text(json.dumps({**LM, **names, **config}, indent=1))
+    (folder / "config.json").write_text(json.dumps({**shape, **names, **config}, indent=1))
     return folder
 
 
@@ -93,7 +97,21 @@ def write_mimi(path: Path, *, seed: int = 1) -> None:
             buffer.copy_(torch.randn_like(buffer))
         elif name.endswith(("cluster_usage", "_initialized")):
             buffer.fill_(1)
+    _make_hear(mimi)
     save_file(mimi.state_dict(), path)
+
+
+@torch.inference_mode()
+def _make_hear(mimi: MimiModel) -> None:
+    """Spread what the encoder gives for noise over the codebooks, or all that is heard would get the same tokens."""
+    for name, parameter in mimi.named_parameters():
+        if name.startswith("encoder.") and name.endswith("bias"):
+            parameter.zero_()
+    loudness = torch.linspace(0, 0.5, HEARD_FRAMES * mimi.frame_size)
+    latent = mimi.encode_to_latent((loudness * torch.randn_like(loudness))[None, None], quantize=False)
+    quantizers: Any = mimi.quantizer
+    for quantizer in (quantizers.rvq_first, quantizers.rvq_rest):
+        quantizer.input_proj.weight /= quantizer.input_proj(latent).std()
 
 
 def main() -> None:

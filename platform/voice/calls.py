@@ -265,6 +265,7 @@ def _turn_values(call: OngoingCall, turn: TurnTimes) -> dict[str, Any]:
 def _session_values(call: OngoingCall, session: HeldSession) -> dict[str, Any]:
     return {
         "id": session.id,
+        "role": session.role,
         "tenant_id": call.tenant_id,
         "call_id": call.call_id,
         "pool_id": session.pool_id,

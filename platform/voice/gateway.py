@@ -29,7 +29,7 @@ from voice.options import Options
 from voice.reaching import reached_worker
 from voice.relay import pump, run_until_first
 from voice.sockets import CallerFault, CallerSocket, SideLost, WorkerSocket, WorkerUnavailable
-from voice.starting import start_message, warn_before_seconds
+from voice.starting import parts_of, start_of, warn_before_seconds
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("warmline.gateway")
@@ -197,10 +197,16 @@ class _Conversation:
 
     # --- before there is a worker ----------------------------------------------------------------------------------
     async def _reach_worker(self) -> Ending | None:
-        first_message = start_message(self.admitted, self.options)
+        start = start_of(self.admitted, self.options)
         self.worker = await self._held.enter_async_context(
             reached_worker(
-                self.gateway.pool, self.gateway.backends, self.call, self.admitted.engine, first_message, self.options
+                self.gateway.pool,
+                self.gateway.backends,
+                self.call,
+                self.admitted.engine,
+                start,
+                parts_of(self.admitted.config),
+                self.options,
             )
         )
         return None

@@ -43,6 +43,7 @@ class HeldSession:
     granted: float
     """Monotonic seconds."""
     reserve_ms: int
+    role: str = "engine"
     connect_ms: int | None = None
     boot: str = ""
     boot_ms: int | None = None
@@ -52,6 +53,19 @@ class HeldSession:
     def end(self, why: str) -> None:
         if self.ended is None:
             self.ended, self.why_ended = time.monotonic(), why
+
+    def hear_boot(self, document: dict[str, Any]) -> bool:
+        """Take in how the container came to be; False where the document is not of its form."""
+        boot, age_ms = document.get("boot"), milliseconds(document.get("ready_age_ms"))
+        if boot not in list(BootKind) or age_ms is None:
+            return False
+        # Had the container been able to talk for longer than this call waited for it, the call found it warm.
+        waited_ms = self.reserve_ms + (self.connect_ms or 0)
+        self.boot = str(BootKind.WARM) if age_ms > waited_ms else str(boot)
+        self.boot_ms = milliseconds(document.get("boot_ms"))
+        if container := document.get("container"):
+            self.container = str(container).replace("\0", "")[:120]
+        return True
 
     def active_ms(self, at: float) -> int:
         return round(((self.ended or at) - self.granted) * 1000)
@@ -105,6 +119,10 @@ class OngoingCall:
         self.sessions.append(session)
         self.region = session.region
 
+    def grant_part(self, session: HeldSession) -> None:
+        """Take in a session whose worker does a part of the engine's work."""
+        self.sessions.append(session)
+
     def become_ready(self) -> None:
         self.ready = time.monotonic()
         self.news.set()
@@ -113,8 +131,9 @@ class OngoingCall:
         """Stop the clock: what follows is tidying up, and nobody is billed for it."""
         if self.ended is None:
             self.ended, self.ended_at = time.monotonic(), now()
-            if self.session is not None and self.session.ended is None:
-                self.session.ended = self.ended  # why: as the call
+            for session in self.sessions:
+                if session.ended is None:
+                    session.ended = self.ended  # why: as the call
 
     # --- figures ---------------------------------------------------------------------------------------------------
     @property
@@ -167,6 +186,8 @@ class OngoingCall:
         match document["type"]:
             case "boot":
                 self._hear_boot(document)
+            case "part":
+                self._hear_part(document)
             case "turn":
                 self._hear_turn(document)
             case "transcript":
@@ -177,15 +198,14 @@ class OngoingCall:
                 )
 
     def _hear_boot(self, document: dict[str, Any]) -> None:
-        boot, age_ms = document.get("boot"), milliseconds(document.get("ready_age_ms"))
-        if self.session is None or boot not in list(BootKind) or age_ms is None:
-            return self._complain("boot metadata")
-        # Had the container been able to talk for longer than this call waited for it, the call found it warm.
-        waited_ms = self.session.reserve_ms + (self.session.connect_ms or 0)
-        self.session.boot = str(BootKind.WARM) if age_ms > waited_ms else str(boot)
-        self.session.boot_ms = milliseconds(document.get("boot_ms"))
-        if container := document.get("container"):
-            self.session.container = str(container).replace("\0", "")[:120]
+        if self.session is None or not self.session.hear_boot(document):
+            self._complain("boot metadata")
+
+    def _hear_part(self, document: dict[str, Any]) -> None:
+        """Take in how a container that does a part of the work came to be."""
+        session = next((each for each in self.sessions if each.role == document.get("part") != "engine"), None)
+        if session is None or not session.hear_boot(document):
+            self._complain("part metadata")
 
     def _hear_turn(self, document: dict[str, Any]) -> None:
         turn = turn_times(document, caller=self.from_caller.audio, worker=self.from_worker.audio, began=self.began)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import structlog
 from opentelemetry import trace
 from psycopg_pool import AsyncConnectionPool
 
+from gpu_workers.protocol import Part, Start
 from provisioning.backends import BackendUnknown, OpenBackends
 from provisioning.backends.contract import AtCapacity, BackendError, GrantedSession, SessionUnavailable
 from provisioning.placing import Place, find_places
 from voice.ongoing import HeldSession, OngoingCall, now
 from voice.options import Options
 from voice.sockets import WorkerAtCapacity, WorkerSocket, WorkerTimedOut, WorkerUnavailable
+
+PART_SECONDS = 5.0
+"""How long a call waits for a worker that does a part of the work, before it goes on with what the cascade has."""
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("warmline.gateway")
@@ -29,10 +34,14 @@ async def reached_worker(
     backends: OpenBackends,
     call: OngoingCall,
     engine: str,
-    first_message: bytes,
+    start: Start,
+    parts: Sequence[str],
     options: Options,
 ) -> AsyncIterator[WorkerSocket]:
     """Hold a worker that can talk for the length of the block, and give its place back after it.
+
+    Args:
+        parts: kinds of worker that do a part of its work. One that cannot be had is left out of its `start`.
 
     Raises:
         WorkerAtCapacity, WorkerTimedOut, WorkerUnavailable: of the last place tried.
@@ -42,6 +51,11 @@ async def reached_worker(
     problem = WorkerUnavailable(f"No {engine} workers are deployed for this tenant.")
     deadline = time.monotonic() + options.reserve_seconds
     async with contextlib.AsyncExitStack() as held:
+        endpoints = [await held.enter_async_context(_part(kind, pool, backends, call)) for kind in parts]
+        start = dataclasses.replace(
+            start, parts={kind: each for kind, each in zip(parts, endpoints, strict=True) if each}
+        )
+        first_message = start.to_message()
         for place in places:
             try:
                 worker = await held.enter_async_context(
@@ -88,8 +102,38 @@ async def _worker_at(
             await backend.end_session(place.ref, granted.ref)
 
 
-def _held_session(place: Place, granted: GrantedSession, asked: float) -> HeldSession:
+@contextlib.asynccontextmanager
+async def _part(
+    kind: str, pool: AsyncConnectionPool[Any], backends: OpenBackends, call: OngoingCall
+) -> AsyncIterator[Part | None]:
+    """Hold a place on a worker that does a part of the work; None where there is none in time."""
+    async with pool.connection() as connection:
+        places = await find_places(connection, tenant_id=call.tenant_id, worker=kind, region=call.region)
+    deadline = time.monotonic() + PART_SECONDS
+    for place in places:
+        asked = time.monotonic()
+        try:
+            backend = await backends.get(place.backend)
+            granted = await backend.start_session(place.ref, timeout_ms=max(1, round((deadline - asked) * 1000)))
+        except (BackendError, BackendUnknown) as problem:
+            log.warning("part.refused", part=kind, deployment=place.name, problem=str(problem))
+            continue
+        session = _held_session(place, granted, asked, role=kind)
+        call.grant_part(session)
+        try:
+            yield Part(granted.url, dict(granted.headers))
+        finally:
+            with contextlib.suppress(BackendError):  # as above
+                await backend.end_session(place.ref, granted.ref)
+        return
+    if not places:
+        log.warning("part.refused", part=kind, problem="No such workers are deployed for this tenant.")
+    yield None
+
+
+def _held_session(place: Place, granted: GrantedSession, asked: float, *, role: str = "engine") -> HeldSession:
     return HeldSession(
+        role=role,
         id=uuid.uuid4(),
         pool_id=place.pool_id,
         deployment_id=place.deployment_id,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from opentelemetry import propagate
@@ -13,9 +15,19 @@ from voice.admission import Admitted
 from voice.call_tokens import issue_call_token
 from voice.options import Options
 
+PARTS = {"stt": "stt", "tts": "tts"}
+"""Keys of an agent's configuration that can ask for a worker of another pool, and that worker's kind."""
 
-def start_message(admitted: Admitted, options: Options) -> bytes:
-    """Return the first message to a worker of an opened call."""
+
+def parts_of(config: Mapping[str, Any]) -> list[str]:
+    """Return the kinds of worker that a cascade is to use beside its own."""
+    if config.get("engine") != "cascade":
+        return []
+    return [kind for key, kind in PARTS.items() if config.get(key, "own") != "own"]
+
+
+def start_of(admitted: Admitted, options: Options) -> Start:
+    """Return what the worker of an opened call is told first."""
     trace: dict[str, str] = {}
     propagate.inject(trace)
     now = datetime.datetime.now(ZoneInfo(admitted.time_zone))
@@ -36,7 +48,7 @@ def start_message(admitted: Admitted, options: Options) -> bytes:
             warn_before_seconds=warn_before_seconds(admitted.max_seconds, options),
         ),
         trace=trace,
-    ).to_message()
+    )
 
 
 def warn_before_seconds(max_seconds: int, options: Options) -> int:

@@ -99,7 +99,7 @@ SAVE_SESSION = """
         id, tenant_id, call_id, role, pool_id, deployment_id, container, backend_ref, granted_at, reserve_ms,
         connect_ms, active_ms, rate_nano_dollars_per_second, boot, boot_ms, why_ended
     ) VALUES (
-        %(id)s, %(tenant_id)s, %(call_id)s, 'engine', %(pool_id)s, %(deployment_id)s, %(container)s, %(backend_ref)s,
+        %(id)s, %(tenant_id)s, %(call_id)s, %(role)s, %(pool_id)s, %(deployment_id)s, %(container)s, %(backend_ref)s,
         %(granted_at)s, %(reserve_ms)s, %(connect_ms)s, %(active_ms)s,
         %(rate_nano_dollars_per_second)s, %(boot)s, %(boot_ms)s, %(why_ended)s
     ) ON CONFLICT (id) DO UPDATE SET

@@ -15,6 +15,7 @@ from agents.tools.declarations import DECLARATIONS
 
 Problems = list[tuple[str, str]]
 
+PARTS = [("own", "The worker's own model"), ("kyutai", "Kyutai, on a pool of its own")]
 ENGINES = [("cascade", "Cascade"), ("moshi", "Moshi")]
 QUESTION_TYPES = [
     ("choice", "One of several"),
@@ -110,6 +111,15 @@ def make_editor(draft: Mapping[str, Any], problems: Problems) -> Editor:
                 choices=ENGINES,
                 help="Cascade hears, thinks and speaks. Moshi talks by itself: it follows no prompt, calls no tools.",
             ),
+            sorted_in.field(
+                "stt",
+                "What hears",
+                config.get("stt", "own"),
+                kind="choice",
+                choices=PARTS,
+                help="Of the cascade. A worker that cannot be had is replaced by its own model.",
+            ),
+            sorted_in.field("tts", "What speaks", config.get("tts", "own"), kind="choice", choices=PARTS),
             sorted_in.field("voice", "Voice", config.get("voice", ""), help="A voice of the engine, such as heart."),
             sorted_in.field(
                 "llm.enabled",
@@ -317,6 +327,9 @@ def read_draft(typed: Mapping[str, str], tools: Iterable[str], before: Mapping[s
     draft["llm"] = {**draft.get("llm", {}), "enabled": "llm.enabled" in typed}
     if "llm" not in before and draft["llm"] == {"enabled": True}:
         del draft["llm"]
+    for part in ("stt", "tts"):
+        if (chosen_part := _text(typed, part)) != "own" or part in before:
+            draft[part] = chosen_part or "own"
     draft["facts"] = [fact for path in _rows(typed, "facts") if (fact := _read_fact(typed, path))]
     draft["intents"] = [intent for path in _rows(typed, "intents") if (intent := _read_intent(typed, path))]
     chosen = set(tools)

@@ -16,8 +16,20 @@ from voice.models import Call, CallLease
 RATE_NANO_DOLLARS_PER_SECOND = 13_100
 
 
-def create_agent(*, slug: str = "front-desk", prompt: str = "", tools: tuple[str, ...] = (), **fields: Any) -> Agent:
-    """Create an agent with a live version. `prompt`: `mode: NAME` tells the scripted worker what to do."""
+def create_agent(
+    *,
+    slug: str = "front-desk",
+    prompt: str = "",
+    tools: tuple[str, ...] = (),
+    more: dict[str, Any] | None = None,
+    **fields: Any,
+) -> Agent:
+    """Create an agent with a live version.
+
+    Args:
+        prompt: `mode: NAME` tells the scripted worker what to do.
+        more: further keys of the configuration.
+    """
     config = {
         "name": "Front desk",
         "engine": "cascade",
@@ -29,6 +41,7 @@ def create_agent(*, slug: str = "front-desk", prompt: str = "", tools: tuple[str
         "tools": list(tools),
         "goodbye": "Goodbye.",
         "hand_off": "Somebody will call back.",
+        **(more or {}),
     }
     agent = Agent.objects.create(slug=slug, name="Front desk", vertical="salon", draft=config, **fields)
     version = AgentVersion.objects.create(agent=agent, number=1, config=config, engine="cascade")
@@ -37,14 +50,16 @@ def create_agent(*, slug: str = "front-desk", prompt: str = "", tools: tuple[str
     return agent
 
 
-def create_deployment(*, port: int | None = None, name: str | None = None, **pool_fields: Any) -> Deployment:
+def create_deployment(
+    *, port: int | None = None, name: str | None = None, worker: str = "cascade", **pool_fields: Any
+) -> Deployment:
     """Create a pool with a ready deployment of the scripted backend, at a scripted worker's port."""
-    pool = Pool.objects.create(backend="scripted", worker="cascade", **pool_fields)
+    pool = Pool.objects.create(backend="scripted", worker=worker, **pool_fields)
     return Deployment.objects.create(
         pool=pool,
         name=name or f"scripted-{port}",
         backend="scripted",
-        worker="cascade",
+        worker=worker,
         region=pool.region,
         spec={},
         spec_hash=uuid.uuid4().hex[:16],

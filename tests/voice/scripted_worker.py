@@ -198,11 +198,12 @@ async def serve_session(connection: ServerConnection, mode: str, log: Callable[[
         else:
             await connection.send(protocol.handshake())
             age_ms = (time.monotonic() - started) * 1000
-            await session.tell(
-                protocol.boot(
-                    boot=BootKind.RESTORED, boot_ms=123.4, ready_age_ms=60_000 + age_ms, container="scripted-1"
-                )
+            boot = protocol.boot(
+                boot=BootKind.RESTORED, boot_ms=123.4, ready_age_ms=60_000 + age_ms, container="scripted-1"
             )
+            await session.tell(boot)
+            for part in start.get("parts", {}):
+                await session.tell(protocol.part(part=part, boot={**boot, "container": f"scripted-{part}"}))
             await MODES[mode](session)
     except ConnectionClosed:
         pass

@@ -13,9 +13,9 @@ import torch
 from moshi.models import LMGen
 
 from gpu_workers.moshi import checkpoint as checkpoints
-from gpu_workers.moshi.batch import Forced, Opening, Spoken
+from gpu_workers.moshi.batch import Forced, MoshiBatch, Opening, Spoken
 from gpu_workers.moshi.checkpoint import Checkpoint, CheckpointError
-from gpu_workers.moshi.sizing import largest_batch
+from gpu_workers.sizing import largest_batch
 from tests.gpu_workers.moshi.streams import FRAME_SAMPLES, batch_of, converse, difference, sound, words
 from tests.gpu_workers.worker_processes import ROOT, environment
 
@@ -145,11 +145,11 @@ def test_the_batch_is_as_large_as_the_device_steps_in_time(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRAME_BUDGET", "1000")
-    batch = largest_batch(checkpoint, at_most=6)
+    batch = largest_batch(lambda places: MoshiBatch(checkpoint, places=places), at_most=6)
     batch.close()
     assert batch.places == 6
     monkeypatch.setenv("FRAME_BUDGET", "0.000001")
-    batch = largest_batch(checkpoint, at_most=6)
+    batch = largest_batch(lambda places: MoshiBatch(checkpoint, places=places), at_most=6)
     batch.close()
     assert batch.places == 1
 
