@@ -1,0 +1,55 @@
+"""A cascade that hears with a worker of another pool: real processes, a small random model, Moshi's protocol between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_workers.protocol import Part, Start
+from gpu_workers.stt.tiny import write_checkpoint
+from tests.gpu_workers.callers import Caller
+from tests.gpu_workers.speech import speak
+from tests.gpu_workers.worker_processes import READY_SECONDS, process, read_line
+
+AGENT: dict[str, Any] = {
+    "name": "Front desk",
+    "greeting": "Hello.",
+    "facts": [{"question": "What are your opening hours?", "answer": "We are open from nine to six."}],
+    "intents": [],
+    "tools": [],
+}
+
+
+@pytest.fixture(scope="module")
+def ears(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Part]:
+    """A speech-to-text worker that writes down nonsense."""
+    folder = write_checkpoint(tmp_path_factory.mktemp("stt"))
+    arguments = ["--port", "0", "--max-sessions", "2", "--checkpoint", str(folder)]
+    with process("gpu_workers", "stt", *arguments, log=folder / "stt.log", FRAME_BUDGET="1000") as running:
+        assert running.stdout is not None
+        port = read_line(running.stdout, limit_seconds=READY_SECONDS)["port"]
+        yield Part(f"ws://127.0.0.1:{port}/api/asr-streaming")
+
+
+async def test_what_another_worker_hears_is_the_callers_turn(worker: dict[str, Any], ears: Part) -> None:
+    async with Caller.connected(worker["port"], Start(call_id="c", agent=AGENT, parts={"stt": ears})) as caller:
+        await caller.be_silent_until(lambda: caller.transcripts("agent"))
+        (told,) = caller.metadata("part")
+        assert (told["part"], told["boot"]) == ("stt", "cold") and told["boot_ms"] > 0
+        await caller.send_audio(speak("What are your opening hours?"))
+        await caller.be_silent_until(lambda: len(caller.metadata("turn")) > 1, limit_seconds=20)
+        assert caller.metadata("turn")[1]["parts_ms"]["stt"] >= 0
+        assert "nine to six" not in " ".join(caller.transcripts("agent"))  # the random model did not understand
+        assert not caller.metadata("warning")
+
+
+async def test_without_the_other_worker_the_cascade_hears_by_itself(worker: dict[str, Any]) -> None:
+    nobody = Part("ws://127.0.0.1:9/api/asr-streaming")
+    async with Caller.connected(worker["port"], Start(call_id="c", agent=AGENT, parts={"stt": nobody})) as caller:
+        await caller.be_silent_until(lambda: caller.transcripts("agent"))
+        assert [warning["code"] for warning in caller.metadata("warning")] == ["stt"]
+        await caller.send_audio(speak("What are your opening hours?"))
+        await caller.be_silent_until(lambda: "nine to six" in " ".join(caller.transcripts("agent")), limit_seconds=20)
