@@ -24,7 +24,7 @@ AS_IN_PRODUCTION = env WARMLINE_ENVIRONMENT=production PUBLIC_URL=https://warmli
 	DATABASE_URL=postgresql://app@127.0.0.1/warmline DATABASE_OPERATOR_URL=postgresql://operator@127.0.0.1/warmline \
 	DATABASE_OWNER_URL=postgresql://owner@127.0.0.1/warmline
 
-.PHONY: help setup demo run check test bench requirements clean
+.PHONY: help setup demo run check test bench bench-engines requirements clean
 
 help:
 	@echo 'make demo          run the whole platform here, filled with a few businesses; Ctrl-C stops it'
@@ -32,6 +32,7 @@ help:
 	@echo 'make test          run all tests (TESTS=tests/voice for some)'
 	@echo 'make check         lint, types, templates, migrations, settings'
 	@echo 'make bench         measure what docs/performance.md shows'
+	@echo 'make bench-engines measure what docs/engines.md shows'
 	@echo 'make setup         only make the environment'
 	@echo 'make requirements  pin the packages of requirements/*.in (UPGRADE=--upgrade for newer ones)'
 	@echo 'make clean         remove the environment and caches; data in .warmline stays'
@@ -85,6 +86,9 @@ bench: $(DEVELOPMENT)
 	$(BIN)/python -m benchmarks
 
 COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 $(UPGRADE)
+
+bench-engines: $(DEVELOPMENT) $(ENGINES)
+	$(BIN)/python -m benchmarks.engines
 
 requirements: $(DEVELOPMENT)
 	@$(COMPILE) requirements/base.in -o requirements/base.txt

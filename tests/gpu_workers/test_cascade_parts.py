@@ -1,9 +1,8 @@
-"""A cascade that hears with a worker of another pool: real processes, a small random model, Moshi's protocol between."""
+"""A cascade that hears with a worker of another pool: real processes, and a small random model that hears nonsense."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
