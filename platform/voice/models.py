@@ -186,8 +186,12 @@ class Session(TenantOwned):
         return f"{self.role} session of {self.call_id}"
 
 
+TICKET_SECONDS = 60
+"""How long a ticket waits to be used."""
+
+
 def in_a_minute() -> datetime:
-    return timezone.now() + timedelta(seconds=60)
+    return timezone.now() + timedelta(seconds=TICKET_SECONDS)
 
 
 class Ticket(TenantOwned):

@@ -73,6 +73,8 @@ class LocalDeployment:
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._failures = 0
+        self._places_each = spec.sessions_per_container
+        """Places that a container has: fewer than were ordered, where the last one that started carries fewer."""
         self._next_start = 0.0
         self._problem = ""
         self._is_closing = False
@@ -123,7 +125,7 @@ class LocalDeployment:
         )
 
     async def end_session(self, session: str) -> None:
-        for container in self._containers.values():
+        for container in list(self._containers.values()):  # others come and go meanwhile
             if session in container.leases or session in container.connected:
                 await container.release(session, self._client)
         self._changed.set()
@@ -159,8 +161,9 @@ class LocalDeployment:
     async def close(self, *, grace_seconds: float | None = None) -> None:
         """Stop everything: workers are asked, get their grace (of the specification, or this), and are then killed."""
         self._is_closing = True
-        for waiting in list(self._waiting):
-            waiting.granted.set_exception(DeploymentUnknown("This deployment is being stopped."))
+        for waiting in self._waiting:
+            if not waiting.granted.done():  # who gave up a moment ago is not off the list yet
+                waiting.granted.set_exception(DeploymentUnknown("This deployment is being stopped."))
         self._waiting.clear()
         await _cancel(*self._loops)
         grace = self.spec.exit_grace_seconds if grace_seconds is None else grace_seconds
@@ -196,9 +199,9 @@ class LocalDeployment:
 
     def _containers_wanted(self) -> int:
         """As many as the sessions need, with the buffer while there is load; never under min, never over max."""
-        busy = [container for container in self._up() if container.used]
+        busy = [container for container in self._up() if container.used or container.is_silent]
         room = sum(container.free for container in busy)
-        for_waiting = math.ceil(max(0, len(self._waiting) - room) / self.spec.sessions_per_container)
+        for_waiting = math.ceil(max(0, len(self._waiting) - room) / self._places_each)
         wanted = len(busy) + for_waiting
         if wanted:
             wanted += self.autoscaling.buffer_containers
@@ -240,6 +243,7 @@ class LocalDeployment:
             await container.start(self._launcher, self._snapshot)
             logger.info("container %s is ready: %s in %.0f ms", container.name, container.boot, container.boot_ms)
             self._problem = ""
+            self._places_each = max(1, container.places)
             self._changed.set()
             forget_failures = asyncio.get_running_loop().call_later(STEADY_SECONDS, self._forget_failures)
             await container.wait()
@@ -306,11 +310,9 @@ class LocalDeployment:
     def _places_to_come(self) -> int:
         """Return how many places there could be if every container that may be were ready, ours not counted."""
         up = self._up()
-        used = sum(container.used for container in up)
-        # A place that was given back is free in a moment.
-        leaving = sum(len(container.connected - container.leases.keys()) for container in up)
-        most = max(self.autoscaling.max_containers, len(up))
-        return most * self.spec.sessions_per_container - used + leaving
+        # A place that was given back, and that the worker has not let go of yet, is free in a moment.
+        there = sum(container.places - len(container.leases) for container in up)
+        return there + max(0, self.autoscaling.max_containers - len(up)) * self._places_each
 
     def _give_up(self, waiting: _Waiting) -> None:
         with contextlib.suppress(ValueError):
@@ -330,16 +332,11 @@ class LocalDeployment:
             for container, result in zip(ready, results, strict=True):
                 if isinstance(result, Exception):
                     logger.error("container %s could not be looked at", container.name, exc_info=result)
-                self._trim_log(container)
+            for log_path in (self._log_path("snapshot"), *(each.log_path for each in self._containers.values())):
+                _trim(log_path)
             self._changed.set()
 
     # --- files --------------------------------------------------------------------------------------------------------
-    def _trim_log(self, container: Container) -> None:
-        """Empty a log that has grown too long; the worker appends, so it goes on at the start."""
-        with contextlib.suppress(FileNotFoundError):
-            if container.log_path.stat().st_size > LONGEST_LOG_BYTES:
-                os.truncate(container.log_path, 0)
-
     def _log_path(self, container: str) -> Path:
         return self._folder / f"{container}.log"
 
@@ -353,6 +350,13 @@ class LocalDeployment:
             log_path=self._log_path("snapshot"),
             load_seconds=self.spec.startup_timeout_seconds,
         )
+
+
+def _trim(log_path: Path) -> None:
+    """Empty a log that has grown too long; the worker appends, so it goes on at the start."""
+    with contextlib.suppress(OSError):
+        if log_path.stat().st_size > LONGEST_LOG_BYTES:
+            os.truncate(log_path, 0)
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 65_536
 LAST_WORDS_BYTES = 2_000
-LATE_CHILD_SECONDS = 120
+LAST_OUTPUT_SECONDS = 1.0
+"""How long the output of a worker that has ended is read: a process that it left behind may hold the pipe open."""
 
 # A worker is told what it needs and nothing else: the supervisor's own environment may hold secrets of the platform.
 PASSED_VARIABLES = (
@@ -183,7 +184,9 @@ async def start_cold(launcher: Launcher, order: StartOrder) -> WorkerProcess:
 
 
 async def start_forked(socket_path: Path, order: StartOrder) -> WorkerProcess:
-    """Have the loaded parent fork, and wait until the child is ready; cancelled, the child is killed.
+    """Have the loaded parent fork, and wait until the child is ready.
+
+    Where that fails or is cancelled, the connection closes, and the parent kills a child that is not ready.
 
     Raises:
         StartFailed: also where the parent is gone.
@@ -211,27 +214,11 @@ async def start_forked(socket_path: Path, order: StartOrder) -> WorkerProcess:
                 f"The loaded parent did not bring up a child: {document.get('error') or last_words(order.log_path)}"
             )
         return _ForkedProcess(reader, writer, Ready.from_document(document))
-    except OSError as problem:
+    except BaseException as problem:
         writer.close()
-        raise StartFailed(f"The loaded parent went away: {problem}.") from problem
-    except BaseException:
-        # Who it is becomes known when it is ready: only then can it be ended.
-        task = asyncio.create_task(_end_late_child(reader, writer), name=f"end {order.container} when it comes up")
-        _late_children.add(task)
-        task.add_done_callback(_late_children.discard)
+        if isinstance(problem, OSError):
+            raise StartFailed(f"The loaded parent went away: {problem}.") from problem
         raise
-
-
-_late_children: set[asyncio.Task[None]] = set()
-
-
-async def _end_late_child(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError, ValueError, StartFailed, TimeoutError):
-        async with asyncio.timeout(LATE_CHILD_SECONDS):
-            document = _read_document(await reader.readline())
-        if document.get("ready"):
-            _ForkedProcess(reader, writer, Ready.from_document(document)).send_signal(signal.SIGKILL)
-    writer.close()
 
 
 class Output:
@@ -281,7 +268,9 @@ class _ColdProcess:
 
     async def wait(self) -> int | None:
         code = await self._process.wait()
-        await self._keeping
+        _end_group(self.ready.pid)
+        await asyncio.wait((self._keeping,), timeout=LAST_OUTPUT_SECONDS)
+        self._keeping.cancel()
         return code
 
     def send_signal(self, which: signal.Signals) -> None:
@@ -310,6 +299,7 @@ class _ForkedProcess:
             await self._wait_for_descriptor()
             return None
         finally:
+            _end_group(self.ready.pid)
             self._writer.close()
             if self._descriptor is not None:
                 os.close(self._descriptor)
@@ -329,6 +319,12 @@ class _ForkedProcess:
         if self._descriptor is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, which)
+
+
+def _end_group(leader: int) -> None:
+    """Kill what a worker that has ended left behind: each leads a process group of its own."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _read_document(line: bytes) -> dict[str, Any]:
@@ -361,3 +357,4 @@ async def kill(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     await asyncio.shield(process.wait())
+    _end_group(process.pid)
