@@ -27,7 +27,10 @@ from provisioning.backends.contract import (
 )
 from provisioning.backends.local import left_behind
 from provisioning.backends.local.backend import LocalBackend
+from provisioning.backends.local.deployment import LocalDeployment
+from provisioning.backends.local.snapshot import Snapshot
 from provisioning.backends.local.supervisor import forget_old_logs
+from provisioning.backends.local.workers import Launcher
 from tests.provisioning.supervisors import TOKEN, Supervisor, eventually, make_autoscaling, make_spec
 
 TIMEOUT_MS = 15_000
@@ -302,6 +305,31 @@ async def start_soon(backend: LocalBackend, spec: DeploymentSpec) -> Any:
     return await until(attempt)
 
 
+async def test_a_session_ends_while_containers_come_and_go(backend: LocalBackend, supervisor: Supervisor) -> None:
+    spec = make_spec()
+    await backend.deploy(spec, make_autoscaling(max_containers=3))
+    granted = await backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS)
+    (pid,) = supervisor.worker_pids()
+    os.kill(pid, signal.SIGSTOP)  # its end of the session takes its time
+    ending = asyncio.create_task(backend.end_session(spec.ref, granted.ref))
+    await backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS)
+    await ending
+    assert "Error handling request" not in supervisor.log()
+
+
+async def test_fewer_places_than_ordered_are_full_sooner(backend: LocalBackend, supervisor: Supervisor) -> None:
+    spec = make_spec(sessions_per_container=4)
+    supervisor.script(places=1)
+    await backend.deploy(spec, make_autoscaling(max_containers=2))
+    asked = [backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS) for _ in range(2)]
+    granted = await asyncio.gather(*asked)
+    assert len({session.container for session in granted}) == 2
+    began = time.monotonic()
+    with pytest.raises(AtCapacity):
+        await backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS)
+    assert time.monotonic() - began < 1.0, "refused at once"
+
+
 async def test_ending_an_unknown_session_does_nothing(backend: LocalBackend) -> None:
     spec = make_spec()
     await backend.deploy(spec, make_autoscaling())
@@ -320,6 +348,61 @@ async def test_a_crashed_container_is_reported_and_replaced(backend: LocalBacken
     await until(lambda: has_ready(backend, spec, 1))
     (crashed,) = stopped(report)
     assert (crashed.name, crashed.why, crashed.exit_code) == (before.name, "crashed", -signal.SIGSEGV)
+
+
+async def test_a_container_that_does_not_answer_gets_no_new_session(
+    backend: LocalBackend, supervisor: Supervisor
+) -> None:
+    spec = make_spec(sessions_per_container=2)
+    await backend.deploy(spec, make_autoscaling(min_containers=1))
+    await until(lambda: has_ready(backend, spec, 1))
+    (container,) = (await backend.status(spec.ref)).containers
+    (pid,) = supervisor.worker_pids()
+    os.kill(pid, signal.SIGSTOP)
+    # Another one comes up beside it by itself.
+    await until(lambda: has_ready(backend, spec, 2))
+    granted = await backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS)
+    assert granted.container != container.name
+    os.kill(pid, signal.SIGCONT)
+    await until(lambda: fills_both(backend, spec))
+
+
+async def fills_both(backend: LocalBackend, spec: DeploymentSpec) -> bool:
+    """Return whether there is no place left, after one more session."""
+    try:
+        await backend.start_session(spec.ref, timeout_ms=1_000, idle_timeout_seconds=60)
+    except AtCapacity:
+        return (await backend.status(spec.ref)).sessions == 4
+    return False
+
+
+async def test_a_fork_that_hangs_before_it_is_ready_is_ended(backend: LocalBackend, supervisor: Supervisor) -> None:
+    spec = make_spec(snapshots=True, startup_timeout_seconds=2)
+    supervisor.script(hang_at_attach="zygote")
+    await backend.deploy(spec, make_autoscaling(min_containers=1))
+    report = await until(lambda: with_stopped(backend, spec))
+    assert stopped(report)[-1].why == "start_timed_out"
+    await backend.scale(spec.ref, make_autoscaling())
+    await until(lambda: has_only_parents(supervisor))
+
+
+async def has_only_parents(supervisor: Supervisor) -> bool:
+    return [is_parent(pid) for pid in supervisor.worker_pids()] == [True]
+
+
+@pytest.mark.parametrize("snapshots", [False, True])
+async def test_what_a_worker_started_ends_with_it(
+    backend: LocalBackend, supervisor: Supervisor, snapshots: bool
+) -> None:
+    spec = make_spec(snapshots=snapshots)
+    supervisor.script(leave_process=True)
+    await backend.deploy(spec, make_autoscaling())
+    await backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS)
+    workers = [pid for pid in supervisor.worker_pids() if not is_parent(pid)]
+    assert len(workers) == 2
+    os.kill(min(workers), signal.SIGKILL)
+    await until(lambda: with_stopped(backend, spec))
+    assert not set(workers) & set(supervisor.worker_pids())
 
 
 async def test_a_worker_that_never_comes_up_is_tried_ever_more_rarely(
@@ -372,6 +455,49 @@ async def test_stopping_ends_every_process_and_forgets_the_deployment(
     with pytest.raises(DeploymentUnknown):
         await backend.start_session(spec.ref, timeout_ms=1_000)
     await backend.stop(spec.ref)
+
+
+async def test_who_stops_a_deployment_and_goes_away_leaves_nothing_running(
+    backend: LocalBackend, supervisor: Supervisor
+) -> None:
+    spec = make_spec(snapshots=True, exit_grace_seconds=1)
+    await backend.deploy(spec, make_autoscaling(min_containers=1))
+    granted = await backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS)
+    async with aiohttp.ClientSession() as client, client.ws_connect(granted.url, headers=granted.headers):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(backend.stop(spec.ref), timeout=0.2)
+        await until(lambda: no_workers(supervisor))
+
+
+async def test_stopping_ends_the_wait_of_those_who_ask_and_forgets_those_who_gave_up(tmp_path: Path) -> None:
+    deployment = LocalDeployment(
+        make_spec(),
+        make_autoscaling(),
+        launcher=Launcher("no_such_package", tmp_path, left_behind.VARIABLE, "of a test"),
+        folder=tmp_path,
+    )
+    asking = [asyncio.create_task(deployment.start_session(timeout_ms=5_000, idle_timeout_seconds=5)) for _ in "ab"]
+    await asyncio.sleep(0)
+    asking[0].cancel()
+    await deployment.close(grace_seconds=0)
+    ends = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(end) for end in ends] == [asyncio.CancelledError, DeploymentUnknown]
+
+
+async def test_a_snapshot_that_cannot_be_launched_keeps_nobody_waiting(tmp_path: Path) -> None:
+    snapshot = Snapshot(
+        Launcher("no_such_package", tmp_path, left_behind.VARIABLE, "of a test"),
+        worker="cascade",
+        checkpoint="",
+        max_sessions=1,
+        socket_path=tmp_path / "parent",
+        log_path=tmp_path / "no such folder" / "log",
+        load_seconds=5,
+    )
+    try:
+        assert not await asyncio.wait_for(snapshot.wait_for_first_load(), timeout=5)
+    finally:
+        await snapshot.close()
 
 
 async def test_priming_shows_that_a_container_can_talk(backend: LocalBackend) -> None:
@@ -469,6 +595,45 @@ async def test_a_killed_supervisor_leaves_no_orphan(supervisor: Supervisor, snap
     assert len(supervisor.worker_pids()) == (3 if snapshots else 2)
     supervisor.stop(signal.SIGKILL)
     eventually(lambda: supervisor.worker_pids() == [])
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_after_a_restart_a_supervisor_runs_what_it_ran_before(
+    supervisor: Supervisor, how: signal.Signals
+) -> None:
+    kept, given_up = make_spec(), make_spec(region="elsewhere")
+    limits = make_autoscaling(min_containers=1)
+    async with supervisor.backend() as backend:
+        for spec in (kept, given_up):
+            await backend.deploy(spec, make_autoscaling())
+        await backend.scale(kept.ref, limits)
+        await backend.stop(given_up.ref)
+    supervisor.stop(how)
+    successor = Supervisor(supervisor.folder)
+    try:
+        async with successor.backend() as backend:
+            assert list(await backend.deployments()) == [kept.ref]
+            await backend.start_session(kept.ref, timeout_ms=TIMEOUT_MS)
+            assert (await backend.status(kept.ref)).autoscaling == limits
+    finally:
+        successor.stop()
+
+
+async def test_a_damaged_memory_is_left_out_and_said(supervisor: Supervisor) -> None:
+    supervisor.stop()
+    (supervisor.folder / "deployments.json").write_text('[{"spec": {"from": "another version"}}]')
+    successor = Supervisor(supervisor.folder)
+    try:
+        async with successor.backend() as backend:
+            assert list(await backend.deployments()) == []
+        assert "must be asked for anew" in successor.log()
+    finally:
+        successor.stop()
+
+
+def test_a_supervisor_whose_port_is_taken_says_so(tmp_path: Path, supervisor: Supervisor) -> None:
+    with pytest.raises(AssertionError, match="cannot listen on 127.0.0.1:"):
+        Supervisor(tmp_path, port=supervisor.port)
 
 
 async def test_what_was_left_behind_all_the_same_is_ended_by_the_next_supervisor(supervisor: Supervisor) -> None:

@@ -48,6 +48,7 @@ LONGEST_LOG_BYTES = 16 << 20
 MAX_STARTING = 4
 FIRST_BACK_OFF_SECONDS = 0.25
 LONGEST_BACK_OFF_SECONDS = 15.0
+BEING_STOPPED = "This deployment is being stopped."
 STEADY_SECONDS = 10.0
 """A container that ran for so long has shown that its kind can run: its crash is no reason to wait."""
 
@@ -97,8 +98,10 @@ class LocalDeployment:
 
         Raises:
             AtCapacity: at once, where no container that may yet come could have room.
-            SessionUnavailable
+            SessionUnavailable, DeploymentUnknown
         """
+        if self._is_closing:
+            raise DeploymentUnknown(BEING_STOPPED)
         began = time.monotonic()
         waiting = _Waiting(asyncio.get_running_loop().create_future(), idle_timeout_seconds)
         self._waiting.append(waiting)
@@ -163,7 +166,7 @@ class LocalDeployment:
         self._is_closing = True
         for waiting in self._waiting:
             if not waiting.granted.done():  # who gave up a moment ago is not off the list yet
-                waiting.granted.set_exception(DeploymentUnknown("This deployment is being stopped."))
+                waiting.granted.set_exception(DeploymentUnknown(BEING_STOPPED))
         self._waiting.clear()
         await _cancel(*self._loops)
         grace = self.spec.exit_grace_seconds if grace_seconds is None else grace_seconds

@@ -272,7 +272,10 @@ async def serving(supervisor: Supervisor, token: str, host: str, port: int) -> A
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as problem:
+            sys.exit(f"The local supervisor cannot listen on {host}:{port}: {problem.strerror}.")
         yield runner.addresses[0][1]
     finally:
         await supervisor.close()
