@@ -202,13 +202,15 @@ class LocalDeployment:
 
     def _containers_wanted(self) -> int:
         """As many as the sessions need, with the buffer while there is load; never under min, never over max."""
-        busy = [container for container in self._up() if container.used or container.is_silent]
+        answering = [container for container in self._up() if not container.is_silent]
+        busy = [container for container in answering if container.used]
         room = sum(container.free for container in busy)
         for_waiting = math.ceil(max(0, len(self._waiting) - room) / self._places_each)
         wanted = len(busy) + for_waiting
         if wanted:
             wanted += self.autoscaling.buffer_containers
-        return min(max(wanted, self.autoscaling.min_containers), self.autoscaling.max_containers)
+        wanted = max(wanted, self.autoscaling.min_containers) + len(self._up()) - len(answering)
+        return min(wanted, self.autoscaling.max_containers)
 
     def _start_missing(self) -> None:
         if time.monotonic() < self._next_start:
