@@ -24,6 +24,11 @@ MOST_LINES = 4 * MOST_TURNS
 MOST_CHARACTERS = 10_000
 
 
+def _writable(text: str) -> str:
+    """Return the text without what no UTF-8 or no database column holds: halves of surrogate pairs, NUL."""
+    return text.encode(errors="replace").decode().replace("\0", "")
+
+
 def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
@@ -185,7 +190,7 @@ class OngoingCall:
         self.session.boot = str(BootKind.WARM) if age_ms > waited_ms else str(boot)
         self.session.boot_ms = milliseconds(document.get("boot_ms"))
         if container := document.get("container"):
-            self.session.container = str(container).replace("\0", "")[:120]
+            self.session.container = _writable(str(container))[:120]
 
     def _hear_turn(self, document: dict[str, Any]) -> None:
         turn = turn_times(document, caller=self.from_caller.audio, worker=self.from_worker.audio, began=self.began)
@@ -213,7 +218,7 @@ class OngoingCall:
                 position=self.lines_count,
                 turn_index=turn,
                 role=role,
-                text=words[:MOST_CHARACTERS],
+                text=_writable(words[:MOST_CHARACTERS]),
                 interrupted=bool(document.get("interrupted")),
                 at_ms=self.since_began_ms(time.monotonic()),
             )

@@ -253,7 +253,8 @@ class LocalDeployment:
             forget_failures = asyncio.get_running_loop().call_later(STEADY_SECONDS, self._forget_failures)
             await container.wait()
             if not container.why:
-                self._problem = f"A worker crashed: {last_words(container.log_path)}"
+                said = last_words(container.log_path)
+                self._problem = f"A worker crashed (exit code {container.exit_code}); it said last: {said}"
         except TimeoutError:
             why = StopReason.START_TIMED_OUT
             self._problem = f"A worker was not ready within {self.spec.startup_timeout_seconds} s."
@@ -289,10 +290,9 @@ class LocalDeployment:
         wait_seconds = min(FIRST_BACK_OFF_SECONDS * 2 ** (self._failures - 1), LONGEST_BACK_OFF_SECONDS)
         self._next_start = time.monotonic() + wait_seconds
         logger.error(
-            "container %s has stopped: %s, exit code %s; the next start in %.2f s. %s",
+            "container %s has stopped: %s; the next start in %.2f s. %s",
             container.name,
             container.why,
-            container.exit_code,
             wait_seconds,
             self._problem,
         )
