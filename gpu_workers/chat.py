@@ -22,8 +22,10 @@ from gpu_workers.visit import Visit, close, first_to_end, send_quietly
 
 logger = logging.getLogger(__name__)
 
-START_TIMEOUT_SECONDS = 0.5
-"""The gateway sends `start` at once. Moshi's own clients wait for the handshake instead: they get a default agent."""
+ANONYMOUS_START_SECONDS = 0.5
+"""Moshi's own clients send no `start`, and wait for the handshake: after so long they get a default agent."""
+START_TIMEOUT_SECONDS = 10.0
+"""The gateway, known by its session token, sends `start` at once; it may be far away, and never means the default."""
 
 
 class ChatEngine(abc.ABC):
@@ -40,7 +42,7 @@ class ChatEngine(abc.ABC):
         """Run a session until it ends, close its socket, and return why it ended."""
         socket = visit.socket
         try:
-            start, first_message = await _receive_start(socket)
+            start, first_message = await _receive_start(socket, must_come=visit.is_from_gateway)
             logs.call_id.set(start.call_id)
             line = Line(
                 socket,
@@ -79,15 +81,15 @@ def _count_turn(metrics: Metrics, document: dict[str, Any]) -> None:
             metrics.turn_part_seconds.labels(part).observe(value_ms / 1000)
 
 
-async def _receive_start(socket: web.WebSocketResponse) -> tuple[Start, bytes | None]:
+async def _receive_start(socket: web.WebSocketResponse, *, must_come: bool) -> tuple[Start, bytes | None]:
     """Return what the caller's side wants this session to be, and a message that came in place of a `start`.
 
     Raises:
-        LineClosed: the `start` message was not of its form.
+        LineClosed: the `start` message was not of its form, or had to come and did not.
         ConnectionError: the other side closed.
     """
     anonymous = Start(call_id=str(uuid.uuid4()))
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + (START_TIMEOUT_SECONDS if must_come else ANONYMOUS_START_SECONDS)
     while (left_seconds := deadline - time.monotonic()) > 0:
         try:
             message = await receive_binary(socket, timeout_seconds=left_seconds)
@@ -97,10 +99,12 @@ async def _receive_start(socket: web.WebSocketResponse) -> tuple[Start, bytes | 
             raise ConnectionResetError("the caller closed before the start")
         try:
             kind = protocol.read_kind(message)
-            if kind is Kind.AUDIO:
+            if kind is Kind.AUDIO and not must_come:
                 return anonymous, message
             if kind is Kind.METADATA and (document := protocol.read_metadata(message))["type"] == "start":
                 return Start.from_document(document), None
         except protocol.ProtocolError as problem:
             raise LineClosed(CloseCode.PROTOCOL_ERROR, str(problem)) from problem
+    if must_come:
+        raise LineClosed(CloseCode.PROTOCOL_ERROR, "No start message came.")
     return anonymous, None

@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 SEND_TIMEOUT_SECONDS = 10.0
 SILENT_LINE_TIMEOUT_SECONDS = 60.0
 """A caller whose client sends nothing at all for so long is gone."""
+LONGEST_AHEAD_SECONDS = 30.0
+"""How far a caller's sound may be ahead of the clock. A hiccup of the network is; a flood would starve all sessions."""
+DECODED_AT_ONCE_BYTES = 4096
+"""The reader of Ogg Opus fails on much more in one piece."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ class Line:
         self._observe = observe
         self._received = received  # a message that came before anybody iterated
         self._reader = sphn.OpusStreamReader(protocol.SAMPLE_RATE_HZ)
+        self._heard_until = 0.0
+        """When what was heard would have been over, had it been spoken as it came."""
         self._playout = Playout(self.send, codec_threads)
         self.messages_heard = 0
 
@@ -119,13 +125,22 @@ class Line:
     def _decode(self, ogg_opus: bytes) -> Heard | None:
         """Return what an audio message carries; its first messages, Ogg headers, carry no sound."""
         message, self.messages_heard = self.messages_heard, self.messages_heard + 1
-        try:
-            samples = self._reader.append_bytes(ogg_opus)  # 0.1 ms for 40 ms of sound
-        except Exception as problem:
-            raise LineClosed(CloseCode.PROTOCOL_ERROR, f"Audio was not Ogg Opus: {problem}") from problem
-        if not len(samples):
-            return None
-        return Heard(np.asarray(samples, np.float32), message, time.monotonic())
+        parts = []
+        for at in range(0, len(ogg_opus), DECODED_AT_ONCE_BYTES):
+            try:
+                samples = self._reader.append_bytes(ogg_opus[at : at + DECODED_AT_ONCE_BYTES])  # 0.1 ms for 40 ms
+            except Exception as problem:
+                raise LineClosed(CloseCode.PROTOCOL_ERROR, f"Audio was not Ogg Opus: {problem}") from problem
+            if len(samples):
+                parts.append(np.asarray(samples, np.float32))
+                self._keep_pace(len(samples))
+        return Heard(np.concatenate(parts), message, time.monotonic()) if parts else None
+
+    def _keep_pace(self, samples: int) -> None:
+        at = time.monotonic()
+        self._heard_until = max(self._heard_until, at) + samples / protocol.SAMPLE_RATE_HZ
+        if self._heard_until - at > LONGEST_AHEAD_SECONDS:
+            raise LineClosed(CloseCode.PROTOCOL_ERROR, "Audio came far faster than it is spoken.")
 
     # What the agent says
 

@@ -137,7 +137,7 @@ def read_metadata(message: bytes) -> dict[str, Any]:
     """
     try:
         document = json.loads(message[1:])
-    except (UnicodeDecodeError, ValueError) as problem:
+    except (ValueError, RecursionError) as problem:
         raise ProtocolError(f"Metadata was not JSON: {problem}") from problem
     if not isinstance(document, dict) or not isinstance(document.get("type"), str):
         raise ProtocolError("Metadata was not an object with a type.")

@@ -171,6 +171,7 @@ class Worker:
             session_id=session.id,
             socket=socket,
             query=dict(request.query),
+            is_from_gateway=tokens.HEADER in request.headers,
             boot=protocol.boot(
                 boot=self.identity.boot,
                 boot_ms=self._boot_ms,

@@ -69,6 +69,11 @@ class SpeechDetector:
         self._left_over = samples[whole:]
         return changes
 
+    def pause(self) -> bool:
+        """Take the speech that goes on, if any, for paused; return whether there was any."""
+        was_speaking, self.speaking, self._speech_windows = self.speaking, False, 0
+        return was_speaking
+
     def _look_at(self, window: Samples) -> Change | None:
         probability, self._state = self._model.run(
             None,

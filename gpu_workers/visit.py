@@ -28,6 +28,8 @@ class Visit:
     socket: web.WebSocketResponse
     query: dict[str, str]
     """Of the request's address."""
+    is_from_gateway: bool
+    """It came with a session token."""
     boot: dict[str, Any]
     """How this container started, as protocol.boot() tells it."""
     metrics: Metrics

@@ -4,7 +4,7 @@ It loads an engine once, prints `{"loaded": true, "load_ms": …}`, and then tak
 object a line: `{"fork": {"container", "host", "port", "max_sessions", "session_key", "ordered_ns", "log",
 "grace_seconds"}}`. Each is answered when the child can take calls (`{"ready": true, "pid", "port", "boot",
 "boot_ms"}`), and once more, on the same connection, when it has gone (`{"exited": pid, "code": …}`). Children outlive
-their parent.
+their parent; one that is not ready when its connection closes is killed: nobody waits for it any more.
 
 The parent stays free of threads and of an event loop: neither survives a fork.
 """
@@ -53,12 +53,14 @@ class Child:
     report: int
     """The reading end of a pipe whose other end only the child holds: it closes when the child is gone."""
     unread: bytes = b""
+    is_ready: bool = False
 
 
 class Zygote:
     def __init__(self, engine: Engine, listener: socket.socket) -> None:
         self._engine = engine
         self._listener = listener
+        self._children: dict[int, Child] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
 
@@ -83,6 +85,9 @@ class Zygote:
         if not data or len(client.unread) > MAX_REQUEST_BYTES:
             self._selector.unregister(client.connection)
             client.connection.close()
+            for child in self._children.values():
+                if child.client is client and not child.is_ready:
+                    os.kill(child.pid, signal.SIGKILL)
             return
         for line in lines:
             try:
@@ -97,7 +102,7 @@ class Zygote:
             os.close(reading)
             self._become_worker(order, writing)
         os.close(writing)
-        child = Child(pid, client, reading)
+        child = self._children[pid] = Child(pid, client, reading)
         self._selector.register(reading, selectors.EVENT_READ, lambda: self._hear_of(child))
 
     def _hear_of(self, child: Child) -> None:
@@ -106,11 +111,13 @@ class Zygote:
         child.unread += data
         *lines, child.unread = child.unread.split(b"\n")
         for line in lines:
+            child.is_ready = True
             _tell(child.client, json.loads(line))
         if data:
             return
         self._selector.unregister(child.report)
         os.close(child.report)
+        del self._children[child.pid]
         _, status = os.waitpid(child.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         logger.info("child exited", extra={"fields": {"pid": child.pid, "code": code}})

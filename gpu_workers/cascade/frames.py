@@ -8,6 +8,7 @@ from pipecat.frames.frames import (
     DataFrame,
     InputAudioRawFrame,
     LLMFullResponseStartFrame,
+    SystemFrame,
     VADUserStoppedSpeakingFrame,
 )
 
@@ -30,6 +31,11 @@ class SpeechPausedFrame(VADUserStoppedSpeakingFrame):
     """Index of the caller's audio message in which speech ended."""
     speech_ended_at: float = 0.0
     """When that message arrived, on the clock of `time.monotonic`."""
+
+
+@dataclasses.dataclass
+class EndOfTurnFrame(SystemFrame):
+    """The caller says, by pressing a button, that the turn is over."""
 
 
 @dataclasses.dataclass

@@ -20,7 +20,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from gpu_workers import pcm, protocol
-from gpu_workers.cascade.frames import CallerAudioFrame, SpeechPausedFrame
+from gpu_workers.cascade.frames import CallerAudioFrame, EndOfTurnFrame, SpeechPausedFrame
 from gpu_workers.speech_detector import SAMPLE_RATE_HZ, Change, SpeechDetector
 
 MISSING_AFTER_SECONDS = 0.3
@@ -77,6 +77,8 @@ class Listening(FrameProcessor):
         if isinstance(frame, (EndFrame, CancelFrame)) and self._filler is not None:
             await self.cancel_task(self._filler)
             self._filler = None
+        if isinstance(frame, EndOfTurnFrame) and self._detector.pause():
+            await self._push_pause()
         await self.push_frame(frame, direction)
 
     async def _hear(self, samples: pcm.Samples, message: int | None = None, arrived_at: float = 0.0) -> None:
@@ -91,8 +93,11 @@ class Listening(FrameProcessor):
             if change is Change.STARTED:
                 await self.push_frame(VADUserStartedSpeakingFrame())
             else:
-                ended_message, speech_ended_at = self._arrivals.find(self._detector.speech_ended)
-                await self.push_frame(SpeechPausedFrame(message=ended_message, speech_ended_at=speech_ended_at))
+                await self._push_pause()
+
+    async def _push_pause(self) -> None:
+        ended_message, speech_ended_at = self._arrivals.find(self._detector.speech_ended)
+        await self.push_frame(SpeechPausedFrame(message=ended_message, speech_ended_at=speech_ended_at))
 
     async def _fill_silence(self) -> None:
         while True:

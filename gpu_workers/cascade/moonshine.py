@@ -27,9 +27,12 @@ class Moonshine:
 
     def __init__(self, folder: Path | None = None) -> None:
         folder = folder or prepare.prepare()
-        self._encoder = onnx_sessions.open_session(folder / prepare.ENCODER)
-        self._decoder = onnx_sessions.open_session(folder / prepare.DECODER)
-        self._tokens = _read_tokens(folder / prepare.TOKENS)
+        try:
+            self._encoder = onnx_sessions.open_session(folder / prepare.ENCODER)
+            self._decoder = onnx_sessions.open_session(folder / prepare.DECODER)
+            self._tokens = _read_tokens(folder / prepare.TOKENS)
+        except Exception as problem:
+            raise RuntimeError(f"{folder} is damaged: delete it, and it is made anew. ({problem})") from problem
         # Encoder outputs are named cross/present.N.encoder.key, the decoder's inputs past_key_values.N.encoder.key.
         self._cross_names = [
             output.name.replace("cross/present", "past_key_values") for output in self._encoder.get_outputs()

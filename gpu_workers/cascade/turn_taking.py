@@ -1,8 +1,9 @@
-"""Whose turn it is: ends the caller's turn after a silence, and interrupts the agent when the caller speaks."""
+"""Whose turn it is: ends the caller's turn after a silence or when told, and interrupts the agent for the caller."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -20,7 +21,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from gpu_workers.cascade.completeness import TURN_SILENCE_SECONDS, silence_that_ends
 from gpu_workers.cascade.conversation import CallerTurn, Conversation
-from gpu_workers.cascade.frames import CallerTurnFrame, NothingSaidFrame, SpeechPausedFrame
+from gpu_workers.cascade.frames import CallerTurnFrame, EndOfTurnFrame, NothingSaidFrame, SpeechPausedFrame
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ class TurnTaking(FrameProcessor):
         self._transcript: asyncio.Future[str] | None = None
         self._in_turn = False
         self._ending: asyncio.Task[None] | None = None
+        self._said_end = asyncio.Event()
+        """The caller has said that the turn is over: no silence is waited for."""
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
@@ -45,12 +48,15 @@ class TurnTaking(FrameProcessor):
                 await self._keep_turn_open()
                 self._pause = frame.id
                 self._transcript = asyncio.get_running_loop().create_future()
+                self._said_end.clear()
                 self._ending = self.create_task(self._end_turn(frame, self._transcript))
             case TranscriptionFrame():
                 # A service that does not say for which pause its words are is believed.
                 is_of_this_pause = frame.metadata.get("pause", self._pause) == self._pause
                 if is_of_this_pause and self._transcript is not None and not self._transcript.done():
                     self._transcript.set_result(frame.text)
+            case EndOfTurnFrame():
+                self._said_end.set()
             case InputAudioRawFrame():
                 pass  # nobody further down listens
             case EndFrame() | CancelFrame():
@@ -75,7 +81,7 @@ class TurnTaking(FrameProcessor):
 
     async def _end_turn(self, pause: SpeechPausedFrame, transcript: asyncio.Future[str]) -> None:
         """End the turn when the silence is long enough for what was said; cancelled when the caller speaks on."""
-        await _sleep_until(pause.speech_ended_at + TURN_SILENCE_SECONDS)
+        await self._wait_for_silence(pause.speech_ended_at + TURN_SILENCE_SECONDS)
         waiting_since = time.monotonic()  # not at all, mostly: transcription began with the pause
         try:
             words = await asyncio.wait_for(transcript, timeout=TRANSCRIPT_TIMEOUT_SECONDS)
@@ -83,7 +89,7 @@ class TurnTaking(FrameProcessor):
             logger.warning("no transcript came in time")
             words = ""
         waited_seconds = time.monotonic() - waiting_since
-        await _sleep_until(pause.speech_ended_at + silence_that_ends(words))
+        await self._wait_for_silence(pause.speech_ended_at + silence_that_ends(words))
         transcribed_at = time.monotonic()
         # From here on the turn is over, whatever is said next.
         self._ending = None
@@ -104,6 +110,7 @@ class TurnTaking(FrameProcessor):
             )
         )
 
-
-async def _sleep_until(moment: float) -> None:
-    await asyncio.sleep(max(0.0, moment - time.monotonic()))
+    async def _wait_for_silence(self, until: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                await self._said_end.wait()

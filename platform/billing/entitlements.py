@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import uuid
 
-from django.db import models
 from django.utils import timezone
 
 from billing.models import Plan, Subscription, Usage
@@ -38,17 +36,12 @@ class Entitlements:
         return self.used_seconds // 60
 
 
-def entitlements_of(tenant_id: uuid.UUID | None = None) -> Entitlements:
+def entitlements_of() -> Entitlements:
     """Return what the entered tenant may do now."""
-    tenant = Tenant.objects.get(pk=tenant_id or entered_tenant_id())
+    tenant = Tenant.objects.get(pk=entered_tenant_id())
     subscription = Subscription.objects.select_related("plan").get()
     plan = subscription.plan
-    used_seconds = (
-        Usage.objects.filter(kind=Usage.Kind.CALL_SECONDS, occurred_at__gte=subscription.period_started_at).aggregate(
-            total=models.Sum("quantity")
-        )["total"]
-        or 0
-    )
+    used_seconds = Usage.objects.filter(occurred_at__gte=subscription.period_started_at).total(Usage.Kind.CALL_SECONDS)
     return Entitlements(
         plan=plan,
         status=subscription.status,

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import django
+import psycopg
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
@@ -33,6 +34,7 @@ from config.checks import refuse_insecure_start  # noqa: E402
 from config.tracing import start_tracing  # noqa: E402
 from gpu_workers.protocol import MAX_MESSAGE_BYTES  # noqa: E402
 from provisioning.backends import BACKENDS, OpenBackends  # noqa: E402
+from voice.frames import BoundedWebSockets  # noqa: E402
 from voice.gateway import Gateway  # noqa: E402
 from voice.options import Options  # noqa: E402
 
@@ -40,7 +42,10 @@ refuse_insecure_start()
 log = structlog.get_logger(__name__)
 
 HEALTH_TIMEOUT_SECONDS = 2.0
+ABANDONED_SECONDS = 10
 POOL_TIMEOUT_SECONDS = 5.0
+RECONNECT_SECONDS = 5.0
+"""Who needs a connection then tries anew: pauses between tries double, and would outlast the resume window."""
 UNREAD_TIMEOUT_SECONDS = 30
 
 
@@ -121,6 +126,10 @@ async def running_gateway() -> AsyncIterator[Gateway]:
         min_size=2,
         max_size=10,
         timeout=POOL_TIMEOUT_SECONDS,
+        reconnect_timeout=RECONNECT_SECONDS,
+        configure=_limit_transactions,
+        # After a restart of the database the connections that wait here are broken: callers must not find out.
+        check=AsyncConnectionPool.check_connection,
         open=False,
         kwargs={"autocommit": True, "application_name": "warmline gateway"},
         name="gateway",
@@ -137,6 +146,11 @@ async def running_gateway() -> AsyncIterator[Gateway]:
     finally:
         await pool.close()
         stop_tracing()
+
+
+async def _limit_transactions(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Let the database end a transaction that its gateway has left standing, and with it the tenant's lock."""
+    await connection.execute(f"SET idle_in_transaction_session_timeout = '{ABANDONED_SECONDS}s'")
 
 
 async def _open_backends(backends: OpenBackends) -> None:
@@ -203,7 +217,9 @@ def main() -> None:
         application,
         host=arguments.host,
         port=arguments.port,
-        ws="websockets-sansio",
+        # Its limit on headers is the reason: the faster parser has none, and calls are few requests.
+        http="h11",
+        ws=BoundedWebSockets,
         ws_max_size=MAX_MESSAGE_BYTES,
         # Opus does not shrink further: compression would cost memory and time for nothing.
         ws_per_message_deflate=False,

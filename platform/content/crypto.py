@@ -7,7 +7,6 @@ It knows nothing of the database: the gateway uses it beside its own connection 
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 import uuid
 
@@ -68,8 +67,3 @@ def wrap_key(master: bytes, tenant_id: uuid.UUID, key: bytes) -> bytes:
 
 def unwrap_key(master: bytes, tenant_id: uuid.UUID, wrapped: bytes) -> bytes:
     return decrypt(master, wrapped, context=tenant_id.bytes)
-
-
-def fingerprint(key: bytes) -> str:
-    """Return a short name of a key, safe to log."""
-    return hashlib.sha256(key).hexdigest()[:12]

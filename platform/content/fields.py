@@ -57,7 +57,8 @@ class EncryptedTextField(models.BinaryField):
 
 class EncryptedJSONField(EncryptedTextField):
     def to_plaintext(self, value: Any) -> str:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        # Escaped, so that half a surrogate pair, which a language model may write, is kept as it came.
+        return json.dumps(value, separators=(",", ":"))
 
     def from_plaintext(self, plaintext: str) -> Any:
         return json.loads(plaintext)

@@ -22,9 +22,11 @@ from provisioning.backends.contract import (
     Autoscaling,
     Backend,
     BackendError,
+    BackendUnreachable,
     ContainerReport,
     DeploymentReport,
     DeploymentUnknown,
+    SessionUnavailable,
     StopReason,
 )
 from provisioning.locks import locking, only_one
@@ -37,6 +39,8 @@ Result = TypeVar("Result")
 
 MOST_ATTEMPTS = 6
 PRIMING_MARGIN_SECONDS = 30.0
+LONGEST_WAIT_SECONDS = 20.0
+"""What takes longer to come up is waited for again by the next reconcile: tasks of other pools have their turn."""
 QUIET_SECONDS = 5.0
 """A gateway may have chosen a deployment just before it began to drain: it is given so long to reserve its session."""
 LONGEST_DRAIN = datetime.timedelta(hours=1)
@@ -69,27 +73,6 @@ def tend_pool(tenant_id: uuid.UUID, pool_id: uuid.UUID, locks: psycopg.Connectio
             return wanted is not None and wanted.state in Deployment.UNFINISHED and wanted.is_due
 
 
-def drain_deployment(tenant_id: uuid.UUID, deployment_id: uuid.UUID) -> None:
-    """Let a deployment take no new calls; it is stopped when its last session has ended."""
-    with enter_tenant(tenant_id):
-        deployment = Deployment.objects.get(pk=deployment_id)
-        if deployment.state != Deployment.State.DRAINING:
-            _retire(deployment)
-        pool_id = deployment.pool_id
-    with locking() as locks:
-        tend_pool(tenant_id, pool_id, locks)
-
-
-def stop_deployment(tenant_id: uuid.UUID, deployment_id: uuid.UUID) -> None:
-    """Stop a deployment now, with the grace that its containers have; its live calls are lost after that."""
-    with enter_tenant(tenant_id):
-        deployment = Deployment.objects.get(pk=deployment_id)
-        if deployment.state not in (Deployment.State.PENDING, Deployment.State.DRAINING):
-            _retire(deployment)
-    if deployment.is_live:
-        _stop(deployment)
-
-
 # --- what is wanted --------------------------------------------------------------------------------------------------
 def _wanted_deployment(pool_id: uuid.UUID) -> Deployment | None:
     """Return the deployment of the pool's specification, made or taken back into service where need be.
@@ -101,7 +84,8 @@ def _wanted_deployment(pool_id: uuid.UUID) -> Deployment | None:
         return None
     same_spec = pool.deployments.filter(spec_hash=pool.spec().spec_hash())
     if (live := same_spec.live().first()) is not None:
-        if live.state == Deployment.State.DRAINING:
+        # One that was given up before it served has proved nothing: it goes, and is then made anew.
+        if live.state == Deployment.State.DRAINING and live.ready_at is not None:
             live.take_calls_again()
             _note(live, "deployment.taken_back")
         return live
@@ -113,7 +97,7 @@ def _wanted_deployment(pool_id: uuid.UUID) -> Deployment | None:
 
 # --- deploying -------------------------------------------------------------------------------------------------------
 def _deploy(deployment: Deployment) -> None:
-    """Take a deployment from pending to ready, or note why not."""
+    """Take a deployment from pending to ready, or to where it is primed, or note why not."""
     with _in(deployment):
         if deployment.state == Deployment.State.PENDING:
             deployment.start_deploying()
@@ -125,8 +109,13 @@ def _deploy(deployment: Deployment) -> None:
             deployment.remember_scaling(autoscaling)
             if deployment.state == Deployment.State.DEPLOYING:
                 deployment.start_priming()
-        limit_seconds = spec.startup_timeout_seconds + PRIMING_MARGIN_SECONDS
-        priming = _ask(deployment, lambda backend: backend.prime(ref, timeout_seconds=limit_seconds))
+        left_seconds = spec.startup_timeout_seconds + PRIMING_MARGIN_SECONDS - deployment.tried_for.total_seconds()
+        wait_seconds = max(1.0, min(left_seconds, LONGEST_WAIT_SECONDS))
+        priming = _ask(deployment, lambda backend: backend.prime(ref, timeout_seconds=wait_seconds))
+    except SessionUnavailable as problem:
+        if left_seconds <= LONGEST_WAIT_SECONDS:
+            _note_failure(deployment, problem)
+        return
     except BackendError as problem:
         _note_failure(deployment, problem)
         return
@@ -136,10 +125,14 @@ def _deploy(deployment: Deployment) -> None:
 
 
 def _note_failure(deployment: Deployment, problem: BackendError) -> None:
-    """Try again later where that can help; else give the deployment up, and leave nothing of it behind."""
+    """Try again later where that can help; else give the deployment up, and leave nothing of it behind.
+
+    A backend that is away says nothing of the deployment, which is not given up for it.
+    """
     log.warning("deployment.problem", deployment=deployment.name, problem=problem.sentence)
     with _in(deployment):
-        if not problem.permanent and deployment.attempts + 1 < MOST_ATTEMPTS:
+        can_wait = isinstance(problem, BackendUnreachable) or deployment.attempts + 1 < MOST_ATTEMPTS
+        if can_wait and not problem.permanent:
             deployment.try_later(problem.sentence)
             return
         deployment.fail(problem.sentence, permanent=problem.permanent)

@@ -13,7 +13,7 @@ from django.db import connections
 from provisioning import applying
 from provisioning.backends import make_backend
 from provisioning.backends.contract import BackendError, DeploymentRef
-from provisioning.locks import locking
+from provisioning.locks import locking, only_one
 
 log = structlog.get_logger(__name__)
 
@@ -29,13 +29,21 @@ POOLS = """
 LIVE_NAMES = """
     SELECT name FROM provisioning_deployment WHERE backend = %s AND state NOT IN ('stopped', 'failed')
 """
-BACKENDS_IN_USE = "SELECT DISTINCT backend FROM provisioning_deployment"
+BACKENDS_IN_USE = "SELECT backend FROM provisioning_pool UNION SELECT backend FROM provisioning_deployment"
 
 
 def reconcile() -> list[tuple[uuid.UUID, uuid.UUID]]:
-    """Tend every pool and stop orphans; return (tenant, pool) of those in which something is to be deployed."""
+    """Tend every pool and stop orphans; return (tenant, pool) of those in which something is to be deployed.
+
+    One process at a time does so: where a backend answers slowly, others have better things to do than wait for it too.
+    """
+    with locking() as locks, only_one(locks, "reconcile") as is_ours:
+        return _reconcile() if is_ours else []
+
+
+def _reconcile() -> list[tuple[uuid.UUID, uuid.UUID]]:
     to_apply = []
-    with locking() as locks:
+    with locking() as locks:  # of pools, each let go of before the next is taken
         for tenant_id, pool_id in _rows(POOLS):
             try:
                 if applying.tend_pool(tenant_id, pool_id, locks):

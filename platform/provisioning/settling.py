@@ -21,6 +21,8 @@ from tenants.scope import atomic, enter_operator
 ENTRIES_LATE = datetime.timedelta(minutes=3)
 """The end of a call whose gateway died is written that long after it."""
 LONGEST_CALL = datetime.timedelta(hours=1)
+ALL_ENTERED = LONGEST_CALL + ENTRIES_LATE
+"""What was said so long ago is in the ledger, though the call went on and its gateway died."""
 STRETCH = datetime.timedelta(minutes=10)
 """Containers that run on and on are settled up to where all calls have ended, in stretches of at least this length."""
 
@@ -59,7 +61,7 @@ def settle_containers(at: datetime.datetime | None = None) -> int:
 def _something_is_due(at: datetime.datetime) -> bool:
     """Look before the operator's scope is entered, which is logged each time. See also `_settleable_until`."""
     with connections["operator"].cursor() as cursor:
-        cursor.execute(DUE, {"ended_before": at - ENTRIES_LATE, "settled_before": at - LONGEST_CALL - STRETCH})
+        cursor.execute(DUE, {"ended_before": at - ENTRIES_LATE, "settled_before": at - ALL_ENTERED - STRETCH})
         return cursor.fetchone()[0]
 
 
@@ -67,7 +69,7 @@ def _settleable_until(container: Container, at: datetime.datetime) -> datetime.d
     """Return up to where all of a container's sessions are in the ledger; None where that is too little to settle."""
     if container.stopped_at is not None:
         return container.stopped_at if container.stopped_at + ENTRIES_LATE <= at else None
-    until = at - LONGEST_CALL
+    until = at - ALL_ENTERED
     return until if until - (container.settled_until or container.started_at) >= STRETCH else None
 
 
@@ -75,6 +77,7 @@ def _settle(container: Container, until: datetime.datetime) -> None:
     rate = container.deployment.rate_nano_dollars_per_second
     start_ms = _since_start_ms(container, container.settled_until or container.started_at)
     stretch = Interval(start_ms, max(start_ms, _since_start_ms(container, until)))
+    is_last = container.stopped_at is not None and until >= container.stopped_at
     sessions = {entry.pk: entry for entry in _active_entries(container)}
     held = {key: _held(container, entry) for key, entry in sessions.items()}
     settlement = settle(
@@ -83,7 +86,7 @@ def _settle(container: Container, until: datetime.datetime) -> None:
         sessions=held,
         rate_nano_dollars_per_second=rate,
     )
-    entries = _shares(container, sessions, held, stretch, settlement)
+    entries = _shares(sessions, held, stretch.start_ms, None if is_last else stretch.end_ms, settlement)
     entries += _unserved(container, settlement)
     for entry in entries:
         entry.deployment_id = container.deployment_id
@@ -97,24 +100,28 @@ def _settle(container: Container, until: datetime.datetime) -> None:
 
 
 def _active_entries(container: Container) -> list[CostEntry]:
-    return list(
-        CostEntry.objects.filter(
-            deployment_id=container.deployment_id, container=container.name, part=CostEntry.Part.ACTIVE
-        ).order_by("occurred_at", "pk")
+    """Return those that no earlier stretch has settled whole: a container may serve for months."""
+    entries = CostEntry.objects.filter(
+        deployment_id=container.deployment_id, container=container.name, part=CostEntry.Part.ACTIVE
     )
+    if container.settled_until is not None:
+        entries = entries.filter(occurred_at__gt=container.settled_until)
+    return list(entries.order_by("occurred_at", "pk"))
 
 
 def _shares(
-    container: Container,
     sessions: dict[uuid.UUID, CostEntry],
     held: dict[uuid.UUID, Interval],
-    stretch: Interval,
+    begin_ms: int,
+    end_ms: int | None,
     settlement: Settlement[uuid.UUID],
 ) -> list[CostEntry]:
     entries = []
     for key, session in sessions.items():
-        # A session that goes on from one stretch into the next has its estimate taken off in the first one.
-        begins_here = stretch.start_ms <= max(held[key].start_ms, 0) < stretch.end_ms
+        # A session that goes on from one stretch into the next has its estimate taken off in the first one, and one
+        # that began after the container was last seen in the last one, which has no end.
+        session_ms = max(held[key].start_ms, 0)
+        begins_here = begin_ms <= session_ms and (end_ms is None or session_ms < end_ms)
         estimate = session.nano_dollars if begins_here else 0
         amounts = {
             CostEntry.Part.ADJUSTMENT: settlement.active.get(key, 0) - estimate,

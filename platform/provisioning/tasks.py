@@ -8,7 +8,6 @@ import structlog
 from celery import shared_task
 
 from provisioning import applying, reconciling, settling
-from provisioning.locks import locking
 
 log = structlog.get_logger(__name__)
 
@@ -33,23 +32,6 @@ BEAT_SCHEDULE = {
 def apply_pool(*, tenant_id: str, pool_id: str) -> None:
     """Deploy, prime, scale, drain and stop, until the pool is as it is wanted."""
     applying.apply_pool(uuid.UUID(tenant_id), uuid.UUID(pool_id))
-
-
-@shared_task(name="provisioning.scale_pool")
-def scale_pool(*, tenant_id: str, pool_id: str) -> None:
-    """Tell a pool's standing deployments their limits."""
-    with locking() as locks:
-        applying.tend_pool(uuid.UUID(tenant_id), uuid.UUID(pool_id), locks)
-
-
-@shared_task(name="provisioning.drain_deployment")
-def drain_deployment(*, tenant_id: str, deployment_id: str) -> None:
-    applying.drain_deployment(uuid.UUID(tenant_id), uuid.UUID(deployment_id))
-
-
-@shared_task(name="provisioning.stop_deployment")
-def stop_deployment(*, tenant_id: str, deployment_id: str) -> None:
-    applying.stop_deployment(uuid.UUID(tenant_id), uuid.UUID(deployment_id))
 
 
 @shared_task(name="provisioning.reconcile")

@@ -9,9 +9,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from django.http import HttpRequest
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 
-from tenants.models import Membership, Role, Tenant, User
+from tenants.models import ApiKey, Membership, Role, Tenant, User
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -29,12 +30,20 @@ class TenantRequest(SignedInRequest):
     membership: Membership
 
 
+class ApiRequest(HttpRequest):
+    """What a view gets whose access is `api_access`: the key's tenant is entered."""
+
+    tenant: Tenant
+    api_key: ApiKey
+
+
 @dataclasses.dataclass(frozen=True)
 class Access:
-    """`kind`: tenant, operator, signed_in, anonymous or internal. `reason`: why a view is open without signing in."""
+    """`kind`: tenant, operator, signed_in, api, anonymous or internal. `reason`: why a view is open to all."""
 
     kind: str
     role: Role | None = None
+    scope: ApiKey.Scope | None = None
     reason: str = ""
 
 
@@ -49,6 +58,15 @@ def _declare(access: Access) -> Callable[[View], View]:
 def tenant_access(role: Role) -> Callable[[View], View]:
     """Members of the tenant in the address, with this role or a higher one. Outsiders get 404, lower roles 403."""
     return _declare(Access("tenant", role=role))
+
+
+def api_access(scope: ApiKey.Scope) -> Callable[[View], View]:
+    """Programs with an API key of this scope, in `Authorization: Bearer …`; the key says which tenant is entered."""
+
+    def decorate(view: View) -> View:
+        return csrf_exempt(_declare(Access("api", scope=scope))(view))  # no cookie is looked at
+
+    return decorate
 
 
 def anonymous_allowed(reason: str) -> Callable[[View], View]:
@@ -70,6 +88,11 @@ THIRD_PARTY = {
     "account": Access("anonymous", reason="django-allauth checks each of its pages itself"),
 }
 """Access to other people's views, by the first part of their URL name (`admin:index`, `account_login`)."""
+
+
+def refuse(status: int, error: str, sentence: str) -> JsonResponse:
+    """Return what a program is told that gets nothing else: a word for it, and a sentence for who reads its log."""
+    return JsonResponse({"error": error, "sentence": sentence}, status=status)
 
 
 def access_to(view: Any, url_name: str) -> Access | None:

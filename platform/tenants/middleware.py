@@ -10,9 +10,9 @@ from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 
-from tenants.access import Access, SignedInRequest, TenantRequest, access_to
-from tenants.lookups import memberships_of
-from tenants.models import Membership, Tenant
+from tenants.access import Access, ApiRequest, SignedInRequest, TenantRequest, access_to, refuse
+from tenants.lookups import find_api_key, memberships_of
+from tenants.models import ApiKey, Membership, Tenant
 from tenants.scope import enter_operator, enter_tenant
 
 # Alpine, which the operator's admin is built on, evaluates expressions in attributes and styles elements inline.
@@ -49,6 +49,8 @@ class ScopeMiddleware:
             raise ImproperlyConfigured(f"The view {url_name or view} does not declare its access.")
         if access.kind in ("anonymous", "internal"):
             return None
+        if access.kind == "api":
+            return self._as_program(cast(ApiRequest, request), access, view, args, kwargs)
         if not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path())
         if access.kind == "signed_in":
@@ -56,6 +58,34 @@ class ScopeMiddleware:
         if access.kind == "operator":
             return self._as_operator(cast(SignedInRequest, request), view, args, kwargs)
         return self._as_member(cast(TenantRequest, request), access, view, args, kwargs)
+
+    def _as_program(
+        self,
+        request: ApiRequest,
+        access: Access,
+        view: Callable[..., HttpResponse],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> HttpResponse:
+        scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+        found = find_api_key(secret.strip()) if scheme.lower() == "bearer" else None
+        if found is None:
+            refusal = refuse(401, "api_key", "Send an API key that is not revoked, as Authorization: Bearer wl_….")
+            refusal["WWW-Authenticate"] = "Bearer"
+            return refusal
+        tenant_id, key_id, scopes = found
+        if access.scope not in scopes:
+            return refuse(403, "scope", f"This key lacks the scope {access.scope}.")
+        with enter_tenant(tenant_id):
+            request.tenant = Tenant.objects.get(pk=tenant_id)
+            request.api_key = ApiKey.objects.get(pk=key_id)
+            request.api_key.note_use()
+            if request.tenant.is_suspended and request.method not in SAFE_METHODS:
+                return refuse(403, "suspended", "This account is suspended.")
+            try:
+                return _rendered(view(request, *args, **kwargs))
+            except Http404:
+                return refuse(404, "not_found", "There is nothing at this address.")
 
     def _as_operator(
         self, request: SignedInRequest, view: Callable[..., HttpResponse], args: tuple[Any, ...], kwargs: dict[str, Any]

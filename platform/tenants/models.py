@@ -215,6 +215,13 @@ class ApiKey(TenantOwned):
     def allows(self, scope: str) -> bool:
         return self.revoked_at is None and scope in self.scopes
 
+    def note_use(self) -> None:
+        """Keep when it was used, to the minute."""
+        now = timezone.now()
+        if self.last_used_at is None or (now - self.last_used_at).total_seconds() > 60:
+            self.last_used_at = now
+            self.save(update_fields=["last_used_at"])
+
 
 class AuditEntry(TenantOwned):
     """One thing somebody did in a tenant. The trail only grows."""

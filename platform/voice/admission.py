@@ -69,7 +69,7 @@ def read_path(path: str) -> tuple[str, str] | None:
     match path.strip("/").split("/"):
         case ["call", ticket, "api", "chat"]:
             return "ticket", ticket
-        case ["agent", public_key, "api", "chat"]:
+        case ["agent", public_key, "api", "chat"] if "\0" not in public_key:  # which the database refuses
             return "public_key", public_key
     return None
 
@@ -129,10 +129,17 @@ def _origin_is_allowed(request: Request, entered: Any, standing: Any) -> bool:
 
 
 def _same_origin(one: str, other: str) -> bool:
-    if not one or not other:
-        return False
-    left, right = urlsplit(one.lower()), urlsplit(other.lower())
-    return (left.scheme, left.netloc) == (right.scheme, right.netloc)
+    left = _parts_of_origin(one)
+    return left is not None and left == _parts_of_origin(other)
+
+
+def _parts_of_origin(origin: str) -> tuple[str, str] | None:
+    """Return scheme and host with port; None where it is no page's origin, as the `null` of a sandboxed one."""
+    try:
+        parts = urlsplit(origin.lower())
+    except ValueError:
+        return None
+    return (parts.scheme, parts.netloc) if parts.scheme and parts.netloc else None
 
 
 def _admitted(entered: Any, standing: Any, options: Options) -> Admitted:
@@ -174,12 +181,7 @@ async def _open(
     )
     await connection.execute(
         statements.TAKE_LINE,
-        {
-            "id": uuid.uuid4(),
-            "tenant_id": admitted.tenant_id,
-            "call_id": admitted.call_id,
-            "seconds": options.lease_seconds,
-        },
+        {"tenant_id": admitted.tenant_id, "call_id": admitted.call_id, "seconds": options.lease_seconds},
     )
 
 

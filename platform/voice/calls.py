@@ -30,8 +30,8 @@ from voice.times import TurnTimes
 
 log = structlog.get_logger(__name__)
 
-DATABASE_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
-"""What a database that is restarting or cannot be reached raises: worth trying again."""
+DATABASE_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, TimeoutError)
+"""What comes of a database that is restarting, cannot be reached or does not answer: worth trying again."""
 
 # News of one call are written, and pages told, at most once in so many seconds.
 NEWS_PAUSE_SECONDS = 1.0
@@ -64,7 +64,7 @@ async def keep_writing(pool: AsyncConnectionPool[Any], call: OngoingCall, option
             call.is_fenced = True
         except DATABASE_AWAY as problem:
             # Nothing is lost: the next checkpoint writes it too.
-            log.warning("database.away", problem=str(problem))
+            log.warning("database.away", problem=repr(problem))
         except Exception:
             log.exception("checkpoint.failed")
         await asyncio.sleep(NEWS_PAUSE_SECONDS)
@@ -75,9 +75,9 @@ async def save_checkpoint(pool: AsyncConnectionPool[Any], call: OngoingCall, opt
 
     Raises:
         Fenced
-        psycopg.Error: the database cannot be reached; nothing is forgotten.
+        psycopg.Error, TimeoutError: the database cannot be reached; nothing is forgotten.
     """
-    async with pool.connection() as connection:
+    async with asyncio.timeout(options.database_seconds), pool.connection() as connection:
         unsaved = call.take_news()
         try:
             async with connection.transaction():
@@ -97,7 +97,10 @@ async def _write_checkpoint(
             await connection.execute(statements.SAVE_TURN, _turn_values(call, turn))
         for session in call.sessions:
             await connection.execute(statements.SAVE_SESSION, _session_values(call, session))
-        await connection.execute(statements.RENEW_LINE, {"call_id": call.call_id, "seconds": options.lease_seconds})
+        await connection.execute(
+            statements.TAKE_LINE,
+            {"tenant_id": call.tenant_id, "call_id": call.call_id, "seconds": options.lease_seconds},
+        )
         if await written.fetchone() is None:
             raise Fenced
     await append_lines(connection, tenant_id=call.tenant_id, call_id=call.call_id, lines=unsaved.lines)
@@ -118,7 +121,7 @@ async def close_call(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: 
             if time.monotonic() > deadline:
                 log.error("call.left_to_the_sweeper", problem=str(problem))
                 return
-            log.warning("database.away", problem=str(problem))
+            log.warning("database.away", problem=repr(problem))
             await asyncio.sleep(pause)
             pause = min(2 * pause, 2.0)
             continue
@@ -134,7 +137,7 @@ async def close_call(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: 
 
 
 async def _close_once(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: Ending, options: Options) -> None:
-    async with pool.connection() as connection:
+    async with asyncio.timeout(options.database_seconds), pool.connection() as connection:
         unsaved = call.take_news()
         try:
             async with connection.transaction():
@@ -188,10 +191,8 @@ async def end_call(
     closed: Any = await found.fetchone()
     if closed is None:
         raise Fenced
-    await connection.execute(
-        statements.END_SESSIONS, {"id": call_id, "ended_at": closed.ended_at, "end_reason": reason.value}
-    )
-    await record_charges(connection, call_id=call_id, tenant_id=tenant_id, ended_at=closed.ended_at)
+    await connection.execute(statements.END_SESSIONS, {"id": call_id, "end_reason": reason.value})
+    await record_charges(connection, call_id=call_id, tenant_id=tenant_id)
     if seconds := -(-closed.duration_ms // 1000):  # a begun second counts
         await connection.execute(
             statements.RECORD_USAGE,
@@ -263,6 +264,7 @@ def _turn_values(call: OngoingCall, turn: TurnTimes) -> dict[str, Any]:
 
 
 def _session_values(call: OngoingCall, session: HeldSession) -> dict[str, Any]:
+    active_ms = session.active_ms(time.monotonic())
     return {
         "id": session.id,
         "role": session.role,
@@ -274,9 +276,10 @@ def _session_values(call: OngoingCall, session: HeldSession) -> dict[str, Any]:
         "backend_ref": session.backend_ref,
         "rate_nano_dollars_per_second": session.rate_nano_dollars_per_second,
         "granted_at": session.granted_at,
+        "ended_at": None if session.ended is None else session.granted_at + datetime.timedelta(milliseconds=active_ms),
         "reserve_ms": session.reserve_ms,
         "connect_ms": session.connect_ms,
-        "active_ms": session.active_ms(time.monotonic()),
+        "active_ms": active_ms,
         "boot": session.boot,
         "boot_ms": session.boot_ms,
         "why_ended": session.why_ended,

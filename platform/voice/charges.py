@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import uuid
 from typing import Any
 
@@ -15,10 +14,8 @@ from provisioning.spending import record_session_cost
 from voice import statements
 
 
-async def record_charges(
-    connection: psycopg.AsyncConnection[Any], *, call_id: uuid.UUID, tenant_id: uuid.UUID, ended_at: datetime.datetime
-) -> int:
-    """Enter the provisional cost of a call's sessions, keep their sum with the call, and return it in nano-dollars."""
+async def record_charges(connection: psycopg.AsyncConnection[Any], *, call_id: uuid.UUID, tenant_id: uuid.UUID) -> int:
+    """Enter the provisional cost of a call's ended sessions, keep their sum with the call, and return nano-dollars."""
     cursor = connection.cursor(row_factory=namedtuple_row)
     await cursor.execute(statements.SESSIONS_TO_CHARGE, {"id": call_id})
     total = 0
@@ -39,7 +36,7 @@ async def record_charges(
             held_milliseconds=session.active_ms,
             rate_nano_dollars_per_second=session.rate_nano_dollars_per_second,
             nano_dollars=cost,
-            ended_at=ended_at,
+            ended_at=session.ended_at,
         )
     if total:
         await connection.execute(statements.SET_COST, {"id": call_id, "cost_nano_dollars": total})

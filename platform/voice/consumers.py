@@ -10,12 +10,16 @@ import contextlib
 import json
 from typing import Any
 
+import structlog
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.db import DatabaseError
 
 from tenants.lookups import memberships_of
 from tenants.models import User
 from voice.live import FLEET_GROUP, group_of
+
+log = structlog.get_logger(__name__)
 
 NOT_FOUND = 4404
 # A member who was removed sees nothing more after so long.
@@ -59,7 +63,12 @@ class _Updates(AsyncWebsocketConsumer):
     async def _recheck(self) -> None:
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
-            if await self.find_group() != self.group:
+            try:
+                group = await self.find_group()
+            except DatabaseError as problem:
+                log.warning("database.away", problem=repr(problem))
+                continue
+            if group != self.group:
                 await self.close(code=NOT_FOUND)
                 return
 

@@ -12,17 +12,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import psycopg
 import structlog
 from opentelemetry import trace
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from gpu_workers import protocol
 from gpu_workers.protocol import CloseCode
 from provisioning.backends import OpenBackends
 from voice import live, metrics
 from voice.admission import Admitted, Refused, Request, admit, read_path
-from voice.calls import Ending, close_call, keep_writing
+from voice.calls import DATABASE_AWAY, Ending, close_call, keep_writing
 from voice.models import EndReason
 from voice.ongoing import OngoingCall, now
 from voice.options import Options
@@ -100,9 +99,10 @@ class Gateway:
             raise Refused(CloseCode.AGENT_UNKNOWN)
         with tracer.start_as_current_span("admit"):
             try:
-                return await admit(self.pool, request, self.options)
-            except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as problem:
-                log.warning("database.away", problem=str(problem))
+                async with asyncio.timeout(self.options.database_seconds):
+                    return await admit(self.pool, request, self.options)
+            except DATABASE_AWAY as problem:
+                log.warning("database.away", problem=repr(problem))
                 raise Refused(CloseCode.TRY_AGAIN_LATER) from problem
 
     async def _conduct(self, caller: CallerSocket, admitted: Admitted, began: float) -> None:
@@ -225,8 +225,6 @@ class _Conversation:
     # --- talking ---------------------------------------------------------------------------------------------------
     async def _talk(self) -> Ending:
         assert self.worker is not None
-        for message in self.worker.before_handshake:
-            self.call.from_worker.arrived(message, time.monotonic())
         await self.caller.send(self.worker.handshake)
         self.call.become_ready()
         await self.caller.send(self._call_metadata())
@@ -243,7 +241,10 @@ class _Conversation:
         try:
             await pump(self.caller, worker, self.call.from_caller)
         except SideLost:
-            return _worker_ending(worker)
+            # The worker's last words may be on their way to a slow caller: when they are through, the call ends.
+            self.call.from_caller.waiting_since = None
+            async for _ in self.caller:
+                pass
         return await self._how_caller_ended()
 
     async def _carry_to_caller(self, worker: WorkerSocket) -> Ending:

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from tenants.models import User
 from tenants.ownership import TenantForeignKey, TenantManager, TenantOwned
-from voice.querysets import CallDayQuerySet, CallQuerySet, TicketQuerySet
+from voice.querysets import CallDayQuerySet, CallQuerySet
 
 
 class EndReason(models.TextChoices):
@@ -186,8 +186,12 @@ class Session(TenantOwned):
         return f"{self.role} session of {self.call_id}"
 
 
+TICKET_SECONDS = 60
+"""How long a ticket waits to be used."""
+
+
 def in_a_minute() -> datetime:
-    return timezone.now() + timedelta(seconds=60)
+    return timezone.now() + timedelta(seconds=TICKET_SECONDS)
 
 
 class Ticket(TenantOwned):
@@ -202,8 +206,6 @@ class Ticket(TenantOwned):
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(default=in_a_minute)
     used_at = models.DateTimeField(null=True)
-
-    objects = TenantManager.from_queryset(TicketQuerySet)()  # type: ignore[django-manager-missing, misc]
 
     class Meta:
         ordering = ["-created_at"]

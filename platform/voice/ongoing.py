@@ -24,6 +24,11 @@ MOST_LINES = 4 * MOST_TURNS
 MOST_CHARACTERS = 10_000
 
 
+def _writable(text: str) -> str:
+    """Return the text without what no UTF-8 or no database column holds: halves of surrogate pairs, NUL."""
+    return text.encode(errors="replace").decode().replace("\0", "")
+
+
 def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
@@ -64,7 +69,7 @@ class HeldSession:
         self.boot = str(BootKind.WARM) if age_ms > waited_ms else str(boot)
         self.boot_ms = milliseconds(document.get("boot_ms"))
         if container := document.get("container"):
-            self.container = str(container).replace("\0", "")[:120]
+            self.container = _writable(str(container))[:120]
         return True
 
     def active_ms(self, at: float) -> int:
@@ -233,7 +238,7 @@ class OngoingCall:
                 position=self.lines_count,
                 turn_index=turn,
                 role=role,
-                text=words[:MOST_CHARACTERS],
+                text=_writable(words[:MOST_CHARACTERS]),
                 interrupted=bool(document.get("interrupted")),
                 at_ms=self.since_began_ms(time.monotonic()),
             )

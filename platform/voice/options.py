@@ -17,7 +17,6 @@ class Options:
     region: str
     internal_url: str
     """Where workers reach the tools' endpoint."""
-    metrics_token: str = dataclasses.field(repr=False)
 
     max_call_seconds: int = 900
     """No call lasts longer, whatever its ticket says."""
@@ -35,6 +34,8 @@ class Options:
     """How long one message may wait for its side to take it."""
     drain_seconds: float = 30.0
     """How long live calls may go on when the gateway is stopped."""
+    database_seconds: float = 5.0
+    """How long one transaction may take; a query that cannot even be cancelled is given up ten seconds later."""
     close_retry_seconds: float = 30.0
     """How long a call's end is tried to be written; the sweeper does it after that."""
     early_bytes: int = 256 * 1024
@@ -53,7 +54,6 @@ class Options:
             secret_key=settings.SECRET_KEY,
             region=settings.REGION,
             internal_url=settings.INTERNAL_URL,
-            metrics_token=settings.METRICS_TOKEN,
             **limits,
         )
 

@@ -1,4 +1,4 @@
-"""Questions about many calls and tickets: what pages, commands and tasks ask."""
+"""Questions about many calls: what pages, commands and tasks ask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.db.models import Aggregate, Count, Exists, OuterRef, Q, Sum, Value
 from django.db.models.functions import TruncHour
-from django.utils import timezone
 
 from tenants.ownership import TenantQuerySet
 from voice import buckets
@@ -99,10 +98,6 @@ class CallQuerySet(TenantQuerySet):
         )
         return {row.pop("boot"): row for row in rows}
 
-    def without_checkpoint_since(self, at: datetime.datetime) -> CallQuerySet:
-        """Unfinished calls that no gateway has written since."""
-        return self.live().filter(last_checkpoint_at__lt=at)
-
 
 def _added_up(rows: list[dict[str, Any]]) -> dict[str, Any]:
     total = {
@@ -120,11 +115,6 @@ def _added_up(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _percentile(ordered: Sequence[int], share: float) -> int | None:
     """Return the smallest duration that `share` (0 to 1) of all do not exceed; None where there are none."""
     return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None
-
-
-class TicketQuerySet(TenantQuerySet):
-    def expired(self) -> TicketQuerySet:
-        return self.filter(expires_at__lt=timezone.now())
 
 
 class CallDayQuerySet(TenantQuerySet):

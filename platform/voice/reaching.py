@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import time
@@ -46,7 +47,7 @@ async def reached_worker(
     Raises:
         WorkerAtCapacity, WorkerTimedOut, WorkerUnavailable: of the last place tried.
     """
-    async with pool.connection() as connection:
+    async with asyncio.timeout(options.database_seconds), pool.connection() as connection:
         places = await find_places(connection, tenant_id=call.tenant_id, worker=engine, region=call.region)
     problem = WorkerUnavailable(f"No {engine} workers are deployed for this tenant.")
     deadline = time.monotonic() + options.reserve_seconds

@@ -18,24 +18,8 @@ def call_record(call: Call) -> dict[str, Any]:
     lines = list(TranscriptLine.objects.of_call(call.pk).order_by("position"))
     charges = charges_of(call.pk)
     return {
-        "id": str(call.pk),
-        "agent": call.agent.slug,
-        "version": call.version.number,
-        "engine": call.version.engine,
-        "channel": call.channel,
-        "status": call.status,
-        "end_reason": call.end_reason,
-        "close_code": call.close_code,
-        "region": call.region,
-        "started_at": _iso(call.started_at),
-        "ended_at": _iso(call.ended_at),
-        **{
-            name: getattr(call, name)
-            for name in ("setup_ms", "reserve_ms", "connect_ms", "ready_ms", "first_audio_ms", "duration_ms")
-        },
+        **call_summary(call),
         "gateway_ms": {"p50": _rounded(call.gateway_ms_p50), "p99": _rounded(call.gateway_ms_p99)},
-        "boot": call.boot,
-        "boot_ms": call.boot_ms,
         "turns": [_turn(turn, lines) for turn in call.turns.order_by("index")],
         "transcript": [
             {
@@ -67,6 +51,30 @@ def call_record(call: Call) -> dict[str, Any]:
             "discarded": call.discarded_messages,
         },
         "cost": {"nano_dollars": sum(charge["nano_dollars"] for charge in charges), "parts": charges},
+    }
+
+
+def call_summary(call: Call) -> dict[str, Any]:
+    """Return what a call's own row says of it. Its cost may still grow by shares of what was kept warm."""
+    return {
+        "id": str(call.pk),
+        "agent": call.agent.slug,
+        "version": call.version.number,
+        "engine": call.version.engine,
+        "channel": call.channel,
+        "status": call.status,
+        "end_reason": call.end_reason,
+        "close_code": call.close_code,
+        "region": call.region,
+        "started_at": _iso(call.started_at),
+        "ended_at": _iso(call.ended_at),
+        **{
+            name: getattr(call, name)
+            for name in ("setup_ms", "reserve_ms", "connect_ms", "ready_ms", "first_audio_ms", "duration_ms")
+        },
+        "boot": call.boot,
+        "boot_ms": call.boot_ms,
+        "cost": {"nano_dollars": call.cost_nano_dollars},
     }
 
 

@@ -21,6 +21,8 @@ from gpu_workers.protocol import MAX_MESSAGE_BYTES, CloseCode, Kind
 # A few frames between the sockets library and us: enough to keep both busy, little to hold when the caller is slow.
 WORKER_QUEUE_FRAMES = 8
 WORKER_WRITE_BYTES = 32_768
+# What a message takes beside its bytes: an empty one is not free to keep.
+MESSAGE_OVERHEAD_BYTES = 64
 # Who is gone does not answer a close frame.
 CLOSE_TIMEOUT_SECONDS = 2.0
 
@@ -123,7 +125,7 @@ class CallerSocket:
             message = await self._next()
             if message is None:
                 return True
-            held_bytes += len(message)
+            held_bytes += len(message) + MESSAGE_OVERHEAD_BYTES
             self._held.append(message)
         return False
 
@@ -186,8 +188,7 @@ class WorkerSocket:
         self._timeout_seconds = timeout_seconds
         self._connection: ClientConnection | None = None
         self.handshake = b""
-        self.before_handshake: list[bytes] = []
-        """Metadata that came before the handshake."""
+        self._before_handshake: collections.deque[bytes] = collections.deque()
 
     async def __aenter__(self) -> Self:
         try:
@@ -217,10 +218,6 @@ class WorkerSocket:
         """How the worker closed: 1006 where it just went away; None while it has not."""
         return self.connection.close_code
 
-    @property
-    def close_reason(self) -> str:
-        return self.connection.close_reason or ""
-
     async def close(self) -> None:
         """Say goodbye and wait for the answer, for a short time."""
         await self.connection.close()
@@ -240,6 +237,8 @@ class WorkerSocket:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._before_handshake:
+            return self._before_handshake.popleft()
         try:
             while isinstance(message := await self.connection.recv(), str):
                 pass  # text frames are no part of the protocol: discarded like unknown kinds
@@ -282,8 +281,8 @@ class WorkerSocket:
                     return
                 if message[0] == Kind.ERROR:
                     raise WorkerUnavailable(f"The worker reported: {message[1:].decode(errors='replace')}")
-                if message[0] == Kind.METADATA and len(self.before_handshake) < 16:
-                    self.before_handshake.append(message)
+                if message[0] == Kind.METADATA and len(self._before_handshake) < 16:
+                    self._before_handshake.append(message)
         except ConnectionClosed as problem:
             code = problem.rcvd.code if problem.rcvd else 1006
             if code in (CloseCode.WORKER_AT_CAPACITY, CloseCode.TRY_AGAIN_LATER):

@@ -69,8 +69,10 @@ OPEN_CALL = """
 """
 TAKE_LINE = """
     INSERT INTO voice_calllease (id, tenant_id, call_id, expires_at)
-    VALUES (%(id)s, %(tenant_id)s, %(call_id)s, clock_timestamp() + make_interval(secs => %(seconds)s))
+    VALUES (gen_random_uuid(), %(tenant_id)s, %(call_id)s, clock_timestamp() + make_interval(secs => %(seconds)s))
+    ON CONFLICT (call_id) DO UPDATE SET expires_at = excluded.expires_at
 """
+"""Take a line, or keep it; a live call whose line had expired takes it again."""
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------
 CHECKPOINT = """
@@ -96,19 +98,15 @@ SAVE_TURN = """
 """
 SAVE_SESSION = """
     INSERT INTO voice_session (
-        id, tenant_id, call_id, role, pool_id, deployment_id, container, backend_ref, granted_at, reserve_ms,
-        connect_ms, active_ms, rate_nano_dollars_per_second, boot, boot_ms, why_ended
+        id, tenant_id, call_id, role, pool_id, deployment_id, container, backend_ref, granted_at, ended_at,
+        reserve_ms, connect_ms, active_ms, rate_nano_dollars_per_second, boot, boot_ms, why_ended
     ) VALUES (
         %(id)s, %(tenant_id)s, %(call_id)s, %(role)s, %(pool_id)s, %(deployment_id)s, %(container)s, %(backend_ref)s,
-        %(granted_at)s, %(reserve_ms)s, %(connect_ms)s, %(active_ms)s,
+        %(granted_at)s, %(ended_at)s, %(reserve_ms)s, %(connect_ms)s, %(active_ms)s,
         %(rate_nano_dollars_per_second)s, %(boot)s, %(boot_ms)s, %(why_ended)s
     ) ON CONFLICT (id) DO UPDATE SET
-        container = excluded.container, connect_ms = excluded.connect_ms, active_ms = excluded.active_ms,
-        boot = excluded.boot, boot_ms = excluded.boot_ms, why_ended = excluded.why_ended
-"""
-RENEW_LINE = """
-    UPDATE voice_calllease SET expires_at = clock_timestamp() + make_interval(secs => %(seconds)s)
-    WHERE call_id = %(call_id)s
+        container = excluded.container, ended_at = excluded.ended_at, connect_ms = excluded.connect_ms,
+        active_ms = excluded.active_ms, boot = excluded.boot, boot_ms = excluded.boot_ms, why_ended = excluded.why_ended
 """
 
 # --- close -----------------------------------------------------------------------------------------------------------
@@ -123,13 +121,15 @@ CLOSE_CALL = """
 """Only who holds the call's epoch closes it, and the sweeper only what has been quiet since it looked."""
 
 END_SESSIONS = """
-    UPDATE voice_session SET ended_at = %(ended_at)s, why_ended = coalesce(NULLIF(why_ended, ''), %(end_reason)s)
-    WHERE call_id = %(id)s AND ended_at IS NULL
+    UPDATE voice_session SET ended_at = granted_at + active_ms * interval '1 millisecond',
+        why_ended = coalesce(NULLIF(why_ended, ''), %(end_reason)s)
+    WHERE call_id = %(id)s
 """
+"""A place that failed before the call got another has ended before the call."""
 FREE_LINE = "DELETE FROM voice_calllease WHERE call_id = %(id)s"
 
 SESSIONS_TO_CHARGE = """
-    SELECT session.id, session.pool_id, session.deployment_id, session.container, session.active_ms,
+    SELECT session.id, session.pool_id, session.deployment_id, session.container, session.ended_at, session.active_ms,
         session.rate_nano_dollars_per_second, others.*
     FROM voice_session session
     CROSS JOIN LATERAL (

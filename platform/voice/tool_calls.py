@@ -61,12 +61,13 @@ def _accepts_tools(call: Call) -> bool:
 
 def _read_body(request: HttpRequest) -> tuple[dict[str, Any], int] | str:
     """Return the arguments and the turn's index, or what is wrong with the body."""
-    if int(request.headers.get("Content-Length") or 0) > MAX_BODY_BYTES:
+    # A body sent in chunks has no length before it is read.
+    if int(request.headers.get("Content-Length") or 0) > MAX_BODY_BYTES or len(request.body) > MAX_BODY_BYTES:
         return f"The body is longer than {MAX_BODY_BYTES} bytes."
     try:
         body = json.loads(request.body)
         arguments, turn_index = body.get("arguments", {}), body.get("turn", 0)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return "The body is not a JSON object."
     if not isinstance(arguments, dict):
         return "`arguments` is not an object."

@@ -125,6 +125,8 @@ def bar_chart(labels: Sequence[str], series: Sequence[Series], *, number: Format
     """Return one bar for each label, the series stacked on each other from the bottom."""
     totals = [sum(each.values[index] or 0 for each in series) for index in range(len(labels))]
     top = nice_ceiling(max(totals, default=0))
+    if all(total == int(total) for total in totals):
+        top = max(4.0, 4 * math.ceil(top / 4))  # the scale of what is counted has no halves
     slot = WIDTH / max(1, len(labels))
     gap = min(slot * 0.25, 8)
     bars = []

@@ -67,7 +67,7 @@ def figures_of(tenant: Tenant, span: Span, *, now: datetime.datetime | None = No
     zone = ZoneInfo(tenant.time_zone)
     now = (now or timezone.now()).astimezone(zone)
     periods = span.periods(now)
-    recent = Call.objects.filter(started_at__gte=now - datetime.timedelta(hours=24))
+    recent = Call.objects.filter(started_at__gte=SPANS["24h"].periods(now)[0])
     if span.size == "hour":
         found, total = Call.objects.filter(started_at__gte=periods[0]).by_hour(zone)
     else:

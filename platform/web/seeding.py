@@ -38,12 +38,14 @@ VIEWER = "viewer@demo.example"
 HISTORY_DAYS = 28
 BUSINESSES = (
     # slug, name, time zone, plan, template, calls of history
-    ("demo", "Mill Lane Salon", "America/New_York", "growth", "salon", 220),
-    ("riverside-clinic", "Riverside Clinic", "America/Chicago", "scale", "healthcare", 90),
-    ("harbour-homes", "Harbour Homes", "Europe/London", "starter", "real_estate", 40),
-    ("blue-door", "The Blue Door", "Europe/Paris", "starter", "hospitality", 50),
-    ("swift-plumbing", "Swift Plumbing", "America/Denver", "growth", "home_services", 60),
+    ("demo", "Mill Lane Salon", "America/New_York", "growth", "salon-front-desk", 220),
+    ("riverside-clinic", "Riverside Clinic", "America/Chicago", "scale", "clinic-reception", 90),
+    ("harbour-homes", "Harbour Homes", "Europe/London", "starter", "viewings-desk", 40),
+    ("blue-door", "The Blue Door", "Europe/Paris", "starter", "restaurant-host", 50),
+    ("swift-plumbing", "Swift Plumbing", "America/Denver", "growth", "plumber-dispatch", 60),
 )
+SHOWN_TEMPLATES = ("salon-front-desk", *(template for *_, template, _ in BUSINESSES[1:]), "product-desk")
+"""Of the agents that visitors of the home page can talk to, one for each trade."""
 SHARED_POOL = {
     "worker": "cascade",
     "backend": "local",
@@ -64,16 +66,16 @@ def seed(password: str, *, history: bool = True, say: Any = print) -> None:
     if house_tenant_id() is None:
         _open_house(operator)
         say("made the operator's own tenant, its shared workers and the public demo")
-    for slug, name, time_zone, plan, vertical, calls in BUSINESSES:
+    for slug, name, time_zone, plan, template, calls in BUSINESSES:
         if slug_is_taken(slug):
             continue
         tenant = open_account(name=name, owner=owner, time_zone=time_zone, plan=plan, slug=slug)
         with enter_tenant(tenant.id):
             Membership.objects.create(user=viewer, role=Role.VIEWER)
-            agents = _open_business(tenant, vertical, owner)
-        if history and agents:
-            _tell_history(tenant, agents[0], calls)
-        say(f"made {name} with {len(agents)} agents and {calls if history and agents else 0} calls")
+            agent = _open_business(tenant, template, owner)
+        if history:
+            _tell_history(tenant, agent, calls)
+        say(f"made {name} with an agent{f' and {calls} calls' if history else ''}")
 
 
 def _user(email: str, password: str, *, operator: bool = False) -> User:
@@ -88,26 +90,22 @@ def _open_house(operator: User) -> None:
     house = open_account(name="Warmline demo", owner=operator, plan="house", slug="warmline-demo", is_house=True)
     with enter_tenant(house.id):
         create_pool(actor=operator, **SHARED_POOL)
-        shown: set[str] = set()
-        for template in templates_by_slug().values():
-            if template.vertical not in shown:
-                shown.add(template.vertical)
-                publish(agent=create_agent_from_template(template=template, actor=operator), actor=operator)
+        for slug in SHOWN_TEMPLATES:
+            publish(
+                agent=create_agent_from_template(template=templates_by_slug()[slug], actor=operator), actor=operator
+            )
 
 
-def _open_business(tenant: Tenant, vertical: str, owner: User) -> list[Agent]:
-    """Make a business's agents. The first of tenant `demo` is called `demo`."""
-    agents: list[Agent] = []
-    for template in templates_by_slug().values():
-        if template.vertical == vertical:
-            slug = "demo" if tenant.slug == "demo" and not agents else ""
-            agent = create_agent_from_template(template=template, actor=owner, slug=slug)
-            publish(agent=agent, actor=owner, note="From the catalogue")
-            agents.append(Agent.objects.get(pk=agent.pk))
+def _open_business(tenant: Tenant, template: str, owner: User) -> Agent:
+    """Make a business's agent, pool and calendar. The agent of tenant `demo` is called `demo`."""
+    slug = "demo" if tenant.slug == "demo" else ""
+    agent = create_agent_from_template(template=templates_by_slug()[template], actor=owner, slug=slug)
+    publish(agent=agent, actor=owner, note="From the catalogue")
+    agent.refresh_from_db()
     if tenant.slug == "demo":
         create_pool(actor=owner, **OWN_POOL)
     _fill_calendar()
-    return agents
+    return agent
 
 
 def _fill_calendar() -> None:

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from web.views import agents, calendar, calls, fleet, overview, people, pools, styleguide
+from web.views import agents, api, calendar, calls, fleet, overview, people, pools, styleguide
 from web.views import public as public_views
 
 app_name = "web"
@@ -14,6 +14,12 @@ public: list[URLPattern | URLResolver] = [
     path("dashboard/", people.dashboard, name="dashboard"),
     path("invitations/<str:token>/", people.invitation, name="invitation"),
     path("styleguide/", styleguide.styleguide, name="styleguide"),
+]
+
+programs: list[URLPattern | URLResolver] = [
+    path("calls/", api.calls, name="api_calls"),
+    path("calls/<uuid:call_id>/", api.call, name="api_call"),
+    path("agents/<slug:agent_slug>/tickets/", api.tickets, name="api_tickets"),
 ]
 
 an_agent: list[URLPattern | URLResolver] = [
@@ -76,5 +82,6 @@ operator: list[URLPattern | URLResolver] = [
 urlpatterns = [
     *public,
     path("t/<slug:tenant_slug>/", include(tenant)),
+    path("api/", include(programs)),
     *operator,
 ]

@@ -45,7 +45,7 @@ def test_the_same_words_are_stored_differently_each_time(acme: Tenant) -> None:
 
 
 def test_tool_arguments_keep_their_shape(acme: Tenant) -> None:
-    arguments = {"name": "Zoë", "when": None, "parts": [1, {"deep": True}]}
+    arguments = {"name": "Zoë", "when": None, "parts": [1, {"deep": True}], "half": "\ud83d"}
     with enter_tenant(acme.id):
         ToolRun.objects.create(
             call_id=uuid.uuid4(), turn_index=1, name="x", arguments=arguments, result=None, ok=True, duration_ms=1

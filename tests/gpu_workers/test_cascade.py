@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gpu_workers import protocol
-from gpu_workers.protocol import CloseCode, Start, Utterance
+from gpu_workers.protocol import CloseCode, Control, Start, Utterance
 from tests.gpu_workers.callers import FRAME_SECONDS, Caller
 from tests.gpu_workers.speech import seconds, speak
 
@@ -83,6 +83,17 @@ async def test_a_turn_names_its_messages_and_its_parts(worker: dict[str, Any]) -
         assert all(value >= 0 for value in parts.values())
         assert 440 <= parts["end_of_turn"] < 700
         assert sum(parts.values()) < 1400
+
+
+async def test_a_caller_who_says_that_the_turn_is_over_is_answered_without_waiting(worker: dict[str, Any]) -> None:
+    async with Caller.connected(worker["port"], start()) as caller:
+        await greeted(caller)
+        # A sentence that sounds unfinished, and speech that goes on to the last moment.
+        await caller.send_audio(speak("What are your opening hours on a")[: -int(0.2 * protocol.SAMPLE_RATE_HZ)])
+        await caller.socket.send_bytes(protocol.control(Control.END_OF_TURN))
+        await answered(caller)
+        assert len(caller.transcripts("caller")) == 1
+        assert caller.metadata("turn")[1]["parts_ms"]["end_of_turn"] < 300
 
 
 async def test_a_pause_inside_a_sentence_does_not_end_the_turn(worker: dict[str, Any]) -> None:

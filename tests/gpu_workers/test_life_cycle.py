@@ -123,6 +123,16 @@ async def test_a_session_on_one_fork_is_not_seen_by_the_next(zygote: Zygote) -> 
         assert status(zygote.fork("second")["port"])["sessions"] == []
 
 
+def test_a_fork_shares_no_socket_and_no_database_with_its_siblings(zygote: Zygote) -> None:
+    files = [open_files(zygote.fork(name)["pid"]) for name in ("first", "second")]
+    shared = files[0] & files[1]
+    assert not [name for name in shared if not name.startswith(("/dev/null", "anon_inode:"))]
+
+
+def open_files(pid: int) -> set[str]:
+    return {os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()}
+
+
 async def test_each_fork_has_the_session_key_it_was_given(zygote: Zygote) -> None:
     ready = zygote.fork("keyed", session_key=KEY)
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:

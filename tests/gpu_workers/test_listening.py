@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from gpu_workers import speech_detector
+from gpu_workers.cascade import prepare
 from gpu_workers.cascade.listening import Arrivals
 from gpu_workers.cascade.moonshine import Moonshine
 from gpu_workers.speech_detector import SAMPLE_RATE_HZ, Change, SpeechDetector
@@ -90,6 +93,13 @@ def test_words_are_understood(moonshine: Moonshine, spoken: str, words: list[str
 
 def test_silence_and_a_sliver_of_sound_are_no_words(moonshine: Moonshine) -> None:
     assert len(moonshine.transcribe(silence(0.01)).split()) <= 1
+
+
+def test_damaged_models_are_named_with_what_to_do(tmp_path: Path) -> None:
+    for name in (prepare.ENCODER, prepare.DECODER, prepare.TOKENS):
+        (tmp_path / name).write_bytes(b"half a file")
+    with pytest.raises(RuntimeError, match=f"{tmp_path} is damaged: delete it"):
+        Moonshine(tmp_path)
 
 
 def test_a_transcription_ends_even_where_the_model_would_repeat_itself(moonshine: Moonshine) -> None:

@@ -8,10 +8,12 @@ import time
 import aiohttp
 import numpy as np
 import pytest
+import sphn
 
 from gpu_workers import protocol, tokens
+from gpu_workers import serving as serving_module
 from gpu_workers.protocol import CloseCode, Control, Kind, Start
-from tests.gpu_workers.callers import Caller, serving
+from tests.gpu_workers.callers import FRAME_SAMPLES, Caller, serving
 from tests.gpu_workers.scripted_engine import ScriptedEngine
 
 KEY = bytes.fromhex("00112233445566778899aabbccddeeff")
@@ -51,6 +53,25 @@ async def test_a_caller_without_a_start_message_is_served_after_a_moment() -> No
         await caller.wait_for(lambda: caller.received)
         assert caller.received[0].kind is Kind.HANDSHAKE
         assert engine.starts[0].agent == {}
+
+
+async def test_a_gateways_start_message_may_take_its_time() -> None:
+    engine = ScriptedEngine()
+    headers = {tokens.HEADER: f"Bearer {tokens.sign_session(KEY, 's-1')}"}
+    async with serving(engine, session_key=KEY) as (_, port), Caller.connected(port, headers=headers) as caller:
+        await asyncio.sleep(2 * serving_module.ANONYMOUS_START_SECONDS)
+        await caller.socket.send_bytes(start().to_message())
+        await caller.wait_for(lambda: caller.received)
+        assert engine.starts[0].call_id == "call-1"
+
+
+async def test_a_gateway_that_sends_no_start_message_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_module, "START_TIMEOUT_SECONDS", 0.2)
+    headers = {tokens.HEADER: f"Bearer {tokens.sign_session(KEY, 's-1')}"}
+    async with serving(ScriptedEngine(), session_key=KEY) as (_, port):
+        async with Caller.connected(port, headers=headers) as caller:
+            assert await caller.wait_until_closed() == CloseCode.PROTOCOL_ERROR
+            assert caller.errors() == ["No start message came."]
 
 
 async def test_audio_in_place_of_a_start_message_is_not_lost() -> None:
@@ -135,6 +156,23 @@ async def test_a_malformed_message_ends_its_session_with_a_code_and_no_other(mes
                 assert len(caller.errors()) == 1
         await bystander.send_audio(tone(0.4))
         await bystander.wait_for(bystander.loud_audio)
+
+
+async def test_much_sound_at_once_is_heard_and_a_flood_ends_the_session() -> None:
+    engine = ScriptedEngine()
+    writer = sphn.OpusStreamWriter(protocol.SAMPLE_RATE_HZ)
+    ten_seconds = [
+        b"".join(writer.append_pcm(frame) for frame in tone(10).reshape(-1, FRAME_SAMPLES)) for _ in range(8)
+    ]
+    assert len(ten_seconds[0]) > 8192
+    async with serving(engine) as (_, port), Caller.connected(port, start()) as caller:
+        for piece in ten_seconds[:2]:
+            await caller.socket.send_bytes(protocol.audio(piece))
+        await caller.wait_for(lambda: engine.heard_messages == [0, 1])
+        for piece in ten_seconds[2:]:
+            await caller.socket.send_bytes(protocol.audio(piece))
+        assert await caller.wait_until_closed() == CloseCode.PROTOCOL_ERROR
+        assert caller.errors() == ["Audio came far faster than it is spoken."]
 
 
 async def test_a_text_frame_ends_the_session() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -10,17 +11,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from provisioning.backends.contract import Autoscaling, DeploymentSpec
+from provisioning.backends.contract import Autoscaling, ContainerReport, DeploymentReport, DeploymentSpec
 from provisioning.backends.local.backend import LocalBackend
 from provisioning.backends.local.left_behind import find_marked
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOKEN = "a-token-of-the-tests"
 STOP_SECONDS = 20
+TIMEOUT_MS = 15_000
 
 
 class Supervisor:
@@ -131,3 +133,50 @@ def eventually(check: Callable[[], Any], *, seconds: float = 10.0) -> Any:
         assert time.monotonic() < deadline, f"{check} did not become true within {seconds} s"
         time.sleep(0.05)
     return result
+
+
+async def until(ask: Callable[[], Awaitable[Any]], *, seconds: float = 10.0) -> Any:
+    """Return what `ask` returns once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (result := await ask()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        await asyncio.sleep(0.05)
+    return result
+
+
+def running(report: DeploymentReport) -> list[ContainerReport]:
+    return [container for container in report.containers if container.stopped_at is None]
+
+
+def stopped(report: DeploymentReport) -> list[ContainerReport]:
+    return [container for container in report.containers if container.stopped_at is not None]
+
+
+async def ready_count(backend: LocalBackend, spec: DeploymentSpec) -> int:
+    report = await backend.status(spec.ref)
+    return sum(container.state == "ready" for container in report.containers)
+
+
+def is_parent(pid: int) -> bool:
+    """Return whether a process is a loaded parent, and not one of its forks, which have its command line."""
+    process = Path(f"/proc/{pid}")
+    made_by = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    maker = Path(f"/proc/{made_by}/cmdline").read_text()
+    return "zygote" in (process / "cmdline").read_text() and "supervisor" in maker
+
+
+async def snapshot_is(backend: LocalBackend, spec: DeploymentSpec, state: str, *, is_not: bool = False) -> bool:
+    return ((await backend.status(spec.ref)).snapshot == state) != is_not
+
+
+async def with_stopped(backend: LocalBackend, spec: DeploymentSpec) -> DeploymentReport | None:
+    report = await backend.status(spec.ref)
+    return report if stopped(report) else None
+
+
+async def has_ready(backend: LocalBackend, spec: DeploymentSpec, count: int) -> bool:
+    return await ready_count(backend, spec) == count
+
+
+async def no_workers(supervisor: Supervisor) -> bool:
+    return supervisor.worker_pids() == []

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,43 +13,24 @@ import pytest
 
 from provisioning.backends.contract import (
     AtCapacity,
-    BackendUnreachable,
-    ContainerReport,
-    CredentialsRefused,
-    DeploymentRefused,
-    DeploymentReport,
     DeploymentSpec,
-    DeploymentUnknown,
     SessionUnavailable,
 )
-from provisioning.backends.local import left_behind
 from provisioning.backends.local.backend import LocalBackend
-from provisioning.backends.local.supervisor import forget_old_logs
-from tests.provisioning.supervisors import TOKEN, Supervisor, eventually, make_autoscaling, make_spec
-
-TIMEOUT_MS = 15_000
-
-
-async def until(ask: Callable[[], Awaitable[Any]], *, seconds: float = 10.0) -> Any:
-    """Return what `ask` returns once it is true."""
-    deadline = time.monotonic() + seconds
-    while not (result := await ask()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        await asyncio.sleep(0.05)
-    return result
-
-
-def running(report: DeploymentReport) -> list[ContainerReport]:
-    return [container for container in report.containers if container.stopped_at is None]
-
-
-def stopped(report: DeploymentReport) -> list[ContainerReport]:
-    return [container for container in report.containers if container.stopped_at is not None]
-
-
-async def ready_count(backend: LocalBackend, spec: DeploymentSpec) -> int:
-    report = await backend.status(spec.ref)
-    return sum(container.state == "ready" for container in report.containers)
+from tests.provisioning.supervisors import (
+    TIMEOUT_MS,
+    Supervisor,
+    has_ready,
+    is_parent,
+    make_autoscaling,
+    make_spec,
+    ready_count,
+    running,
+    snapshot_is,
+    stopped,
+    until,
+    with_stopped,
+)
 
 
 # --- booting ---------------------------------------------------------------------------------------------------------
@@ -119,27 +97,6 @@ async def test_a_parents_orphan_is_noticed_when_it_dies(backend: LocalBackend, s
     assert [container.why for container in stopped(report)] == ["crashed"]
 
 
-def is_parent(pid: int) -> bool:
-    """Return whether a process is a loaded parent, and not one of its forks, which have its command line."""
-    process = Path(f"/proc/{pid}")
-    made_by = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
-    maker = Path(f"/proc/{made_by}/cmdline").read_text()
-    return "zygote" in (process / "cmdline").read_text() and "supervisor" in maker
-
-
-def variables_of(pid: int) -> set[str]:
-    return {variable.partition("=")[0] for variable in Path(f"/proc/{pid}/environ").read_text().split("\0")}
-
-
-async def snapshot_is(backend: LocalBackend, spec: DeploymentSpec, state: str, *, is_not: bool = False) -> bool:
-    return ((await backend.status(spec.ref)).snapshot == state) != is_not
-
-
-async def with_stopped(backend: LocalBackend, spec: DeploymentSpec) -> DeploymentReport | None:
-    report = await backend.status(spec.ref)
-    return report if stopped(report) else None
-
-
 # --- scaling ---------------------------------------------------------------------------------------------------------
 async def test_the_minimum_is_always_there_and_max_is_kept(backend: LocalBackend) -> None:
     spec = make_spec()
@@ -152,10 +109,6 @@ async def test_the_minimum_is_always_there_and_max_is_kept(backend: LocalBackend
         await backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS)
     assert time.monotonic() - began < 1.0, "refused at once"
     assert len((await backend.status(spec.ref)).containers) == 2
-
-
-async def has_ready(backend: LocalBackend, spec: DeploymentSpec, count: int) -> bool:
-    return await ready_count(backend, spec) == count
 
 
 async def test_the_buffer_is_kept_while_there_is_load(backend: LocalBackend) -> None:
@@ -302,215 +255,34 @@ async def start_soon(backend: LocalBackend, spec: DeploymentSpec) -> Any:
     return await until(attempt)
 
 
+async def test_a_session_ends_while_containers_come_and_go(backend: LocalBackend, supervisor: Supervisor) -> None:
+    spec = make_spec()
+    await backend.deploy(spec, make_autoscaling(max_containers=3))
+    granted = await backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS)
+    (pid,) = supervisor.worker_pids()
+    os.kill(pid, signal.SIGSTOP)  # its end of the session takes its time
+    ending = asyncio.create_task(backend.end_session(spec.ref, granted.ref))
+    for _ in range(2):
+        await backend.status(spec.ref)  # answered after the end has begun
+    await backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS)
+    await ending
+    assert "Error handling request" not in supervisor.log()
+
+
+async def test_fewer_places_than_ordered_are_full_sooner(backend: LocalBackend, supervisor: Supervisor) -> None:
+    spec = make_spec(sessions_per_container=4)
+    supervisor.script(places=1)
+    await backend.deploy(spec, make_autoscaling(max_containers=2))
+    asked = [backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS) for _ in range(2)]
+    granted = await asyncio.gather(*asked)
+    assert len({session.container for session in granted}) == 2
+    began = time.monotonic()
+    with pytest.raises(AtCapacity):
+        await backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS)
+    assert time.monotonic() - began < 1.0, "refused at once"
+
+
 async def test_ending_an_unknown_session_does_nothing(backend: LocalBackend) -> None:
     spec = make_spec()
     await backend.deploy(spec, make_autoscaling())
     await backend.end_session(spec.ref, "never-was")
-
-
-# --- failure ---------------------------------------------------------------------------------------------------------
-async def test_a_crashed_container_is_reported_and_replaced(backend: LocalBackend, supervisor: Supervisor) -> None:
-    spec = make_spec()
-    await backend.deploy(spec, make_autoscaling(min_containers=1))
-    await until(lambda: has_ready(backend, spec, 1))
-    (before,) = (await backend.status(spec.ref)).containers
-    (pid,) = supervisor.worker_pids()
-    os.kill(pid, signal.SIGSEGV)
-    report = await until(lambda: with_stopped(backend, spec))
-    await until(lambda: has_ready(backend, spec, 1))
-    (crashed,) = stopped(report)
-    assert (crashed.name, crashed.why, crashed.exit_code) == (before.name, "crashed", -signal.SIGSEGV)
-
-
-async def test_a_worker_that_never_comes_up_is_tried_ever_more_rarely(
-    backend: LocalBackend, supervisor: Supervisor
-) -> None:
-    spec = make_spec()
-    supervisor.script(fail_to_load=True)
-    await backend.deploy(spec, make_autoscaling(min_containers=1))
-    report = await until(lambda: with_failures(backend, spec, 4), seconds=30)
-    starts = sorted(container.started_at for container in stopped(report))
-    pauses = [(later - earlier).total_seconds() for earlier, later in zip(starts, starts[1:], strict=False)]
-    assert pauses[-1] > pauses[0] + 0.5
-    assert {container.why for container in stopped(report)} == {"start_failed"}
-    assert "The weights are damaged" in report.sentence
-    log = await backend.read_log(spec.ref, stopped(report)[0].name)
-    assert "The weights are damaged" in log
-
-
-async def with_failures(backend: LocalBackend, spec: DeploymentSpec, count: int) -> DeploymentReport | None:
-    report = await backend.status(spec.ref)
-    return report if len(stopped(report)) >= count else None
-
-
-async def test_a_worker_that_is_never_ready_is_ended(backend: LocalBackend, supervisor: Supervisor) -> None:
-    spec = make_spec(startup_timeout_seconds=2)
-    supervisor.script(hang_at_load=True)
-    await backend.deploy(spec, make_autoscaling(min_containers=1))
-    report = await until(lambda: with_stopped(backend, spec))
-    assert stopped(report)[-1].why == "start_timed_out"
-    assert "within 2 s" in report.sentence
-    await backend.scale(spec.ref, make_autoscaling())
-    await until(lambda: no_workers(supervisor))
-
-
-async def no_workers(supervisor: Supervisor) -> bool:
-    return supervisor.worker_pids() == []
-
-
-async def test_stopping_ends_every_process_and_forgets_the_deployment(
-    backend: LocalBackend, supervisor: Supervisor
-) -> None:
-    spec = make_spec(snapshots=True, exit_grace_seconds=1)
-    await backend.deploy(spec, make_autoscaling(min_containers=1))
-    granted = await backend.start_session(spec.ref, timeout_ms=TIMEOUT_MS)
-    async with aiohttp.ClientSession() as client, client.ws_connect(granted.url, headers=granted.headers):
-        await backend.stop(spec.ref)
-    assert supervisor.worker_pids() == []
-    with pytest.raises(DeploymentUnknown):
-        await backend.status(spec.ref)
-    with pytest.raises(DeploymentUnknown):
-        await backend.start_session(spec.ref, timeout_ms=1_000)
-    await backend.stop(spec.ref)
-
-
-async def test_priming_shows_that_a_container_can_talk(backend: LocalBackend) -> None:
-    spec = make_spec(snapshots=True)
-    await backend.deploy(spec, make_autoscaling())
-    report = await backend.prime(spec.ref, timeout_seconds=20)
-    assert report.boots == ("restored",)
-    assert (await backend.status(spec.ref)).sessions == 0
-
-
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [({"worker": "moshi"}, "no worker of the kind moshi"), ({"gpu": ("L4",)}, "has no GPU")],
-)
-async def test_what_cannot_run_here_is_refused(backend: LocalBackend, fields: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(DeploymentRefused, match=sentence) as refusal:
-        await backend.deploy(make_spec(**fields), make_autoscaling())
-    assert refusal.value.permanent
-
-
-# --- the supervisor itself -------------------------------------------------------------------------------------------
-async def test_without_the_token_nothing_is_told_or_done(supervisor: Supervisor) -> None:
-    async with supervisor.backend(token="guessed") as stranger:
-        with pytest.raises(CredentialsRefused):
-            await stranger.deployments()
-        with pytest.raises(CredentialsRefused):
-            await stranger.deploy(make_spec(), make_autoscaling(min_containers=1))
-    assert supervisor.worker_pids() == []
-
-
-async def test_a_request_of_the_wrong_form_is_answered_with_a_sentence(supervisor: Supervisor) -> None:
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as client:
-        for body in (b"not json", b"[]", b'{"spec": {"nonsense": 1}, "autoscaling": {}}'):
-            async with client.put(f"{supervisor.url}/deployments/x", data=body) as answer:
-                assert answer.status == 400
-                assert "not of its form" in (await answer.json())["sentence"]
-
-
-async def test_limits_must_be_whole_numbers(backend: LocalBackend, supervisor: Supervisor) -> None:
-    spec = make_spec()
-    await backend.deploy(spec, make_autoscaling(max_containers=3))
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as client:
-        for wrong in ("two", 1.5, -1, True, None):
-            document = {"max_containers": wrong}
-            async with client.patch(f"{supervisor.url}/deployments/{spec.name}", json=document) as answer:
-                assert answer.status == 400
-    report = await backend.status(spec.ref)
-    assert report.autoscaling and report.autoscaling.max_containers == 3
-
-
-async def test_a_log_that_grows_without_end_is_emptied(backend: LocalBackend, supervisor: Supervisor) -> None:
-    spec = make_spec()
-    await backend.deploy(spec, make_autoscaling(min_containers=1))
-    await until(lambda: has_ready(backend, spec, 1))
-    (container,) = (await backend.status(spec.ref)).containers
-    log = supervisor.folder / "logs" / "containers" / spec.name / f"{container.name}.log"
-    os.truncate(log, 20 << 20)
-    await asyncio.to_thread(eventually, lambda: log.stat().st_size < 1 << 20)
-
-
-def test_logs_of_long_ago_are_forgotten_when_a_supervisor_starts(tmp_path: Path) -> None:
-    old, new = (tmp_path / name / "cascade-1.log" for name in ("old", "new"))
-    for log in (old, new):
-        log.parent.mkdir()
-        log.write_text("said something")
-    month_ago = time.time() - 30 * 24 * 3600
-    os.utime(old, (month_ago, month_ago))
-    forget_old_logs(tmp_path)
-    assert not old.parent.exists() and new.exists()
-
-
-async def test_a_supervisor_that_is_away_is_named(unused_tcp_port: int) -> None:
-    async with LocalBackend(f"http://127.0.0.1:{unused_tcp_port}", "x") as backend:
-        with pytest.raises(BackendUnreachable, match="is it running"):
-            await backend.deployments()
-
-
-@pytest.mark.parametrize("snapshots", [False, True])
-async def test_a_terminated_supervisor_stops_its_workers(supervisor: Supervisor, snapshots: bool) -> None:
-    spec = make_spec(snapshots=snapshots)
-    async with supervisor.backend() as backend:
-        await backend.deploy(spec, make_autoscaling(min_containers=2))
-        await until(lambda: has_ready(backend, spec, 2))
-    assert supervisor.worker_pids()
-    assert supervisor.stop() == 0
-    assert supervisor.worker_pids() == []
-
-
-@pytest.mark.parametrize("snapshots", [False, True])
-async def test_a_killed_supervisor_leaves_no_orphan(supervisor: Supervisor, snapshots: bool) -> None:
-    spec = make_spec(snapshots=snapshots)
-    async with supervisor.backend() as backend:
-        await backend.deploy(spec, make_autoscaling(min_containers=2))
-        await until(lambda: has_ready(backend, spec, 2))
-    assert len(supervisor.worker_pids()) == (3 if snapshots else 2)
-    supervisor.stop(signal.SIGKILL)
-    eventually(lambda: supervisor.worker_pids() == [])
-
-
-async def test_what_was_left_behind_all_the_same_is_ended_by_the_next_supervisor(supervisor: Supervisor) -> None:
-    spec = make_spec(snapshots=True)
-    async with supervisor.backend() as backend:
-        await backend.deploy(spec, make_autoscaling(min_containers=1))
-        await until(lambda: has_ready(backend, spec, 1))
-    os.kill(guard_of(supervisor), signal.SIGKILL)
-    supervisor.stop(signal.SIGKILL)
-    assert supervisor.worker_pids()
-    successor = Supervisor(supervisor.folder)
-    try:
-        assert supervisor.worker_pids() == []
-        assert "of an earlier supervisor were ended" in successor.log()
-    finally:
-        successor.stop()
-
-
-def guard_of(supervisor: Supervisor) -> int:
-    """Return the process that waits for the supervisor's end."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            line = (process / "cmdline").read_text()
-            if left_behind.__name__ in line and str(supervisor.folder) in line:
-                return int(process.name)
-    raise AssertionError("the supervisor has no guard")
-
-
-async def test_two_supervisors_do_not_share_a_folder(supervisor: Supervisor) -> None:
-    with pytest.raises(AssertionError, match="Another local supervisor already runs"):
-        Supervisor(supervisor.folder)
-
-
-async def test_workers_are_not_told_the_platforms_secrets(backend: LocalBackend, supervisor: Supervisor) -> None:
-    spec = make_spec()
-    await backend.deploy(spec, make_autoscaling(min_containers=1))
-    await until(lambda: has_ready(backend, spec, 1))
-    (pid,) = supervisor.worker_pids()
-    assert not variables_of(pid) & {
-        "DATABASE_URL",
-        "DATABASE_OWNER_URL",
-        "WARMLINE_SECRET_KEY",
-        "WARMLINE_CONTENT_KEY",
-        "LOCAL_SUPERVISOR_TOKEN",
-    }

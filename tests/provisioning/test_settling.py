@@ -110,6 +110,37 @@ def is_settled(container: Container) -> bool:
         return Container.objects.get(pk=container.pk).is_settled
 
 
+def test_an_estimate_for_time_after_the_container_was_last_seen_is_taken_back(
+    deployment: Deployment, acme: Tenant
+) -> None:
+    container = build_container(deployment, ready_seconds=2, life_seconds=60)
+    build_active_cost(container, tenant=acme, from_seconds=70, to_seconds=80, nano_dollars=999)
+    settle_containers(DAY_LATER)
+    assert spent() == cost_of(60_000, deployment.rate_nano_dollars_per_second)
+
+
+def test_one_that_never_lived_costs_nothing(deployment: Deployment, acme: Tenant) -> None:
+    container = build_container(deployment, ready_seconds=None, life_seconds=0)
+    build_active_cost(container, tenant=acme, from_seconds=5, to_seconds=8, nano_dollars=999)
+    settle_containers(DAY_LATER)
+    assert spent() == 0
+
+
+def test_the_longest_call_whose_gateway_died_is_still_in_the_stretch_it_began_in(
+    deployment: Deployment, acme: Tenant
+) -> None:
+    """Its entry is written minutes after its end, when the time before its beginning has been settled already."""
+    container = build_container(deployment, life_seconds=None)
+    begin, end = 900, 900 + 3600
+    settle_containers(STARTED_AT + datetime.timedelta(seconds=end + 100))
+    build_active_cost(container, tenant=acme, from_seconds=begin, to_seconds=end, nano_dollars=999)
+    settle_containers(STARTED_AT + datetime.timedelta(hours=3))
+    with enter_tenant(deployment.tenant_id):
+        Container.objects.filter(pk=container.pk).update(stopped_at=STARTED_AT + datetime.timedelta(seconds=15_000))
+    settle_containers(DAY_LATER)
+    assert spent() == cost_of(15_000_000, deployment.rate_nano_dollars_per_second)
+
+
 def test_an_estimate_for_time_outside_the_containers_life_is_taken_back(deployment: Deployment, acme: Tenant) -> None:
     container = build_container(deployment, ready_seconds=2, life_seconds=60)
     build_active_cost(container, tenant=acme, from_seconds=-20, to_seconds=1, nano_dollars=999)

@@ -10,8 +10,8 @@ import pytest
 from celery import current_app
 from kombu.transport.base import StdChannel
 
-from provisioning import tasks
-from provisioning.models import Deployment
+from provisioning import applying, tasks
+from provisioning.models import Deployment, Pool
 from provisioning.pools import create_pool
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
@@ -57,16 +57,17 @@ def test_reconcile_queues_what_takes_its_time(broker: StdChannel, acme: Tenant) 
     assert queued(broker) == [("provisioning.apply_pool", {"tenant_id": str(acme.pk), "pool_id": str(pool.pk)})]
 
 
-def test_a_pool_goes_from_its_task_to_ready_and_by_others_to_stopped(acme: Tenant, supervisor: Supervisor) -> None:
+def test_a_pool_goes_from_its_task_to_ready_and_when_it_is_disabled_to_stopped(
+    acme: Tenant, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(applying, "QUIET_SECONDS", -1.0)
     pool = build_pool(acme, min_containers=1)
     ids = {"tenant_id": str(acme.pk), "pool_id": str(pool.pk)}
     tasks.apply_pool(**ids)
-    tasks.scale_pool(**ids)
     with enter_tenant(acme.pk):
-        deployment = Deployment.objects.ready().get()
-    named = {"tenant_id": str(acme.pk), "deployment_id": str(deployment.pk)}
-    tasks.drain_deployment(**named)
-    tasks.stop_deployment(**named)
+        assert Deployment.objects.ready().exists()
+        Pool.objects.update(is_enabled=False)
+    tasks.reconcile()
     with enter_tenant(acme.pk):
         assert Deployment.objects.get().state == "stopped"
     assert supervisor.worker_pids() == []

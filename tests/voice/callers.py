@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from asgiref.sync import sync_to_async
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from gpu_workers import protocol
-from gpu_workers.protocol import Kind
+from gpu_workers.protocol import CloseCode, Kind
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.voice import factories
@@ -80,9 +82,19 @@ class Caller:
 
 
 @contextlib.asynccontextmanager
-async def calling(url: str, *, origin: str | None = None) -> AsyncIterator[Caller]:
+async def calling(
+    url: str, *, origin: str | None = None, receive_buffer_bytes: int | None = None
+) -> AsyncIterator[Caller]:
+    """Connect to a gateway. `receive_buffer_bytes`: of the kernel, small for a caller whose network is slow."""
+    parts = urlsplit(url)
+    line = socket.socket()
+    if receive_buffer_bytes is not None:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+    line.connect((parts.hostname, parts.port))
+    line.setblocking(False)
     async with connect(
         url,
+        sock=line,
         compression=None,
         proxy=None,
         max_size=None,
@@ -91,6 +103,15 @@ async def calling(url: str, *, origin: str | None = None) -> AsyncIterator[Calle
         origin=origin,  # type: ignore[arg-type]
     ) as connection:
         yield Caller(connection)
+
+
+async def refusal_of(url: str, origin: str | None = None) -> int | None:
+    """Call where no call may begin; returns the close code, which has its own reason."""
+    async with calling(url, origin=origin) as caller:
+        code, reason = await caller.closed_with()
+        assert not caller.heard
+        assert reason == CloseCode(code).reason  # type: ignore[call-arg, arg-type]
+        return code
 
 
 def events_of(log: Any) -> list[dict[str, Any]]:

@@ -27,7 +27,9 @@ from gpu_workers import protocol
 from gpu_workers.protocol import BootKind, Kind
 
 MESSAGES_PER_UTTERANCE = 10
-"""In mode `answers` the caller is taken to have finished after so many audio messages."""
+"""In mode `answer` the caller is taken to have finished after so many audio messages."""
+FAREWELL_MESSAGES = 100
+"""More than fits between a worker and a caller who reads slowly."""
 PARTS_MS = {"end_of_turn": 20.0, "stt": 8.0, "llm_ttft": 5.0, "tts_ttfb": 3.0}
 REPLY = b"OggS a reply of the scripted worker"
 
@@ -87,6 +89,22 @@ async def finish(session: Session) -> None:
     await answer(session, utterances=2)
 
 
+async def farewell(session: Session) -> None:
+    """Say more than fits on the way once the caller has spoken, and hang up at once."""
+    await session.next_audio()
+    listening = asyncio.create_task(listen(session))
+    for _ in range(FAREWELL_MESSAGES):
+        await session.say(bytes(400_000))
+    await session.tell(protocol.transcript(turn=1, role="agent", words="Farewell."))
+    await session.connection.close()
+    listening.cancel()
+
+
+async def listen(session: Session) -> None:
+    while True:
+        await session.next_audio()
+
+
 async def crash(session: Session) -> None:
     """Answer once, then the process is gone."""
     await answer(session, utterances=1)
@@ -122,6 +140,9 @@ async def babble(session: Session) -> None:
         b'\x04{"type":"turn","index":1,"reply_message":99999,"parts_ms":{"stt":"x"}}',
         b'\x04{"type":"transcript","turn":"x","role":"agent","text":1}',
         b'\x04{"type":"boot","boot":"strange"}',
+        b'\x04{"type":"boot","boot":"cold","boot_ms":1,"ready_age_ms":1,"container":"\\ud800"}',
+        b'\x04{"type":"transcript","turn":0,"role":"agent","text":"half \\ud83d of a sign"}',
+        b"\x04" + 100_000 * b"[",
     ):
         await session.connection.send(message)
     await session.connection.send("a text frame")
@@ -171,6 +192,7 @@ MODES: dict[str, Callable[[Session], Awaitable[None]]] = {
     "echo": echo,
     "answer": answer,
     "finish": finish,
+    "farewell": farewell,
     "crash": crash,
     "lose": lose,
     "read_nothing": read_nothing,
@@ -196,6 +218,9 @@ async def serve_session(connection: ServerConnection, mode: str, log: Callable[[
         elif mode == "close_early":
             await connection.close(4529, "full")
         else:
+            if mode == "early":
+                await session.tell(protocol.transcript(turn=0, role="agent", words="Before I can talk."))
+                mode = "echo"
             await connection.send(protocol.handshake())
             age_ms = (time.monotonic() - started) * 1000
             boot = protocol.boot(

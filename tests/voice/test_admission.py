@@ -18,22 +18,16 @@ from tests.voice.callers import (
     calling,
     end_of_call,
     ready,
+    refusal_of,
     ticket_url,
 )
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import until
+from voice.models import CallLease
 from voice.tickets import call_address, issue_ticket
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
-async def refusal_of(url: str, origin: str | None = None) -> int | None:
-    async with calling(url, origin=origin) as caller:
-        code, reason = await caller.closed_with()
-        assert not caller.heard
-        assert reason == CloseCode(code).reason  # type: ignore[call-arg, arg-type]
-        return code
-
-
 async def test_a_ticket_serves_once(gateway: GatewayProcess, acme: Tenant, place: Any) -> None:
     url = await sync_to_async(ticket_url)(gateway, acme)
     async with calling(url) as caller:
@@ -172,6 +166,27 @@ async def test_a_line_is_free_again_after_the_call(gateway: GatewayProcess, acme
         await end_of_call(acme)
         async with calling(urls[4]) as fourth:
             await ready(fourth)
+
+
+async def test_a_call_whose_line_had_expired_takes_it_again(gateway: GatewayProcess, acme: Tenant, place: Any) -> None:
+    def lose_lines() -> None:
+        with enter_tenant(acme.id):  # as the sweeper does when the database was away for longer than a lease
+            assert CallLease.objects.all().delete()[0] == 1
+
+    def lines() -> int:
+        with enter_tenant(acme.id):
+            return CallLease.objects.count()
+
+    async with calling(await sync_to_async(ticket_url)(gateway, acme)) as caller:
+        await ready(caller)
+        await caller.ask()
+        await sync_to_async(lose_lines)()
+        await caller.ask()
+        async with asyncio.timeout(10):
+            while await sync_to_async(lines)() != 1:
+                await caller.say(1)
+    await end_of_call(acme)
+    assert await sync_to_async(lines)() == 0
 
 
 # --- public keys -----------------------------------------------------------------------------------------------------

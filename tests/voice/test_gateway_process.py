@@ -1,4 +1,4 @@
-"""The gateway as a process: its health, its stop, its end, and a database that goes away."""
+"""The gateway as a process: its health, its stop and its end. See also: test_database_away."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import signal
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 
 from gpu_workers import protocol
 from gpu_workers.protocol import CloseCode
@@ -20,7 +18,6 @@ from tenants.scope import enter_tenant
 from tests.voice.callers import calling, end_of_call, ready, record_of, the_call, ticket_url
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import until
-from tests.voice.wire import wire_to
 from voice import tasks
 from voice.models import Call, CallLease
 
@@ -126,35 +123,6 @@ async def test_a_slow_gateway_cannot_close_what_the_sweeper_closed(
     await until(lambda: '"calls": 0' in gateway.get("/healthz")[1], what="the call's end")
     assert await sync_to_async(record_of)(acme) == swept
     assert "call.was_closed_by_another" in gateway.log
-
-
-async def test_the_database_goes_away_during_a_call_and_nothing_is_lost(
-    own_gateway: Start, acme: Tenant, place: Any
-) -> None:
-    parts = urlsplit(settings.DATABASE_URL)
-    async with wire_to(parts.port or 5432) as (wire, port):
-        through_wire = urlunsplit(parts._replace(netloc=parts.netloc.replace(str(parts.port), str(port))))
-        gateway = await asyncio.to_thread(own_gateway, DATABASE_URL=through_wire)
-        urls = [await sync_to_async(ticket_url)(gateway, acme)]
-        async with calling(urls[0]) as caller:
-            await ready(caller)
-            await caller.ask()
-            wire.cut()
-            assert (await caller.ask())["turns"] == 2  # the relay does not need it
-            status, body = await asyncio.to_thread(gateway.get, "/healthz")
-            assert status == 503 and not json.loads(body)["dependencies"]["database"]["ok"]
-            async with calling(f"{gateway.url}/call/any/api/chat") as refused:
-                assert (await refused.closed_with())[0] == CloseCode.TRY_AGAIN_LATER
-            await caller.hang_up()
-        await asyncio.sleep(0.5)
-        assert (await sync_to_async(the_call)(acme)).status == "live"
-        wire.mend()
-        await end_of_call(acme, within_seconds=15)
-        record = await sync_to_async(record_of)(acme)
-        assert record["end_reason"] == "caller_hung_up"
-        assert [turn["index"] for turn in record["turns"]] == [0, 1, 2]
-        assert len(record["transcript"]) == 5
-        await asyncio.to_thread(gateway.process.stop)
 
 
 async def test_expired_lines_and_old_tickets_are_cleared_away(acme: Tenant, place: Any) -> None:

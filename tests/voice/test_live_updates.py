@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import OperationalError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -18,6 +19,7 @@ from tenants.models import Tenant, User
 from tests.voice.callers import calling, ready, ticket_url
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import Process, running, wait_until
+from voice import consumers
 
 PUBLIC_URL = "http://localhost:8000"
 
@@ -119,3 +121,25 @@ async def test_a_member_hears_nothing_of_other_tenants(
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.5):
                 await updates.recv()
+
+
+async def test_a_database_that_is_away_at_a_recheck_does_not_end_the_rechecks(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = [OperationalError("away"), "group", None]
+    closed: list[int] = []
+
+    class Updates(consumers._Updates):
+        group = "group"
+
+        async def find_group(self) -> str | None:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        async def close(self, code: int | None = None, reason: str | None = None) -> None:
+            closed.append(code or 0)
+
+    monkeypatch.setattr(consumers, "RECHECK_SECONDS", 0.001)
+    async with asyncio.timeout(5):
+        await Updates()._recheck()
+    assert closed == [consumers.NOT_FOUND] and not answers

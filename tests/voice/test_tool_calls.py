@@ -148,3 +148,15 @@ def test_a_body_that_is_not_of_its_form_is_told_in_a_sentence(acme: Tenant, call
 
 def test_only_post_is_answered(call: Call) -> None:
     assert Client().get(f"/internal/calls/{call.id}/tools/take_message").status_code == 405
+
+
+def test_a_body_of_endless_brackets_is_told_what_is_wrong(call: Call) -> None:
+    response = run(call, body=4_000 * '{"arguments":')
+    assert (response.status_code, response.json()["error"]["sentence"]) == (400, "The body is not a JSON object.")
+
+
+def test_half_a_sign_in_the_arguments_is_kept_with_the_run(acme: Tenant, call: Call) -> None:
+    response = run(call, "check_availability", body=r'{"arguments": {"service": "cut \ud83d"}, "turn": 1}')
+    assert response.status_code == 200
+    with enter_tenant(acme.id):
+        assert ToolRun.objects.get().arguments == {"service": "cut \ud83d"}

@@ -8,11 +8,16 @@ from collections.abc import AsyncIterator
 
 
 class Wire:
-    """Forwards connections to a port of this machine. Cut: all connections are gone, and new ones too."""
+    """Forwards connections to a port of this machine.
+
+    Cut: all connections are gone, and new ones too. Held: they stand, and nothing comes through.
+    """
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.is_cut = False
+        self._flows = asyncio.Event()
+        self._flows.set()
         self._writers: set[asyncio.StreamWriter] = set()
 
     def cut(self) -> None:
@@ -20,8 +25,12 @@ class Wire:
         for writer in self._writers:
             writer.transport.abort()
 
+    def hold(self) -> None:
+        self._flows.clear()
+
     def mend(self) -> None:
         self.is_cut = False
+        self._flows.set()
 
     async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.is_cut:
@@ -30,19 +39,19 @@ class Wire:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
         self._writers |= {writer, far_writer}
         try:
-            await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+            await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
         finally:
             self._writers -= {writer, far_writer}
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                await self._flows.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 @contextlib.asynccontextmanager
@@ -54,6 +63,7 @@ async def wire_to(port: int) -> AsyncIterator[tuple[Wire, int]]:
         yield wire, server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        wire.mend()
         wire.cut()
         await server.wait_closed()
         async with asyncio.timeout(5):

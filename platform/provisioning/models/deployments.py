@@ -200,6 +200,11 @@ class Deployment(TenantOwned):
     def is_due(self) -> bool:
         return self.retry_at is None or self.retry_at <= timezone.now()
 
+    @property
+    def tried_for(self) -> timedelta:
+        """How long the present attempt to bring it up has gone on."""
+        return timezone.now() - max(self.state_changed_at, self.retry_at or self.state_changed_at)
+
     def _become(self, state: str, *, problem: str | None = None) -> None:
         """Change the state, unless another process did meanwhile.
 
@@ -281,6 +286,7 @@ class Container(TenantOwned):
             "state": str(report.state),
             "boot": report.boot,
             "sessions": report.sessions,
+            "started_at": report.started_at,
             "boot_ms": None if report.boot_ms is None else round(report.boot_ms),
             "ready_at": report.ready_at,
             "stopped_at": report.stopped_at,

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
-from django.db import models
+from django.db import connections, models
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
+from tenants.scope import current_alias, current_tenant_id
+
+BY_PERIOD_OF_TENANT = """
+    SELECT number, part, total
+    FROM unnest(%(begins)s::timestamptz[], %(ends)s::timestamptz[]) WITH ORDINALITY AS period (begins, ends, number)
+    CROSS JOIN LATERAL (
+        SELECT part, sum(nano_dollars) AS total
+        FROM provisioning_costentry
+        WHERE tenant_id = %(tenant)s AND occurred_at >= begins AND occurred_at < ends
+        GROUP BY part
+    ) AS spent
+"""
 
 
 class CostEntryQuerySet(TenantQuerySet):
@@ -32,25 +44,36 @@ class CostEntryQuerySet(TenantQuerySet):
     def by_periods(self, beginnings: Sequence[datetime.datetime]) -> list[dict[str, int]]:
         """Return nano-dollars by part for each period: from its beginning to the next one's, the last up to now.
 
-        The database looks each entry's period up in the list: truncating 100,000 of them takes twice as long.
+        Of one tenant each period is a stretch of the index that holds all that is added up. Of all tenants together the
+        database looks each entry's period up in the list.
         """
+        rows = self._by_period_of_tenant(beginnings) if current_tenant_id() else self._by_period(beginnings)
+        periods: list[dict[str, int]] = [{} for _ in beginnings]
+        for place, part, total in rows:
+            periods[place - 1][part] = int(total)
+        return periods
+
+    def _by_period_of_tenant(self, beginnings: Sequence[datetime.datetime]) -> Iterable[tuple[int, str, int]]:
+        begins = list(beginnings)
+        ends = [*begins[1:], begins[-1] + datetime.timedelta(days=36_500)]
+        with connections[current_alias()].cursor() as cursor:
+            cursor.execute(BY_PERIOD_OF_TENANT, {"tenant": current_tenant_id(), "begins": begins, "ends": ends})
+            return cursor.fetchall()
+
+    def _by_period(self, beginnings: Sequence[datetime.datetime]) -> Iterable[tuple[int, str, int]]:
         number = models.Func(
             models.F("occurred_at"),
             models.Value(list(beginnings), output_field=ArrayField(models.DateTimeField())),
             function="width_bucket",
             output_field=models.IntegerField(),
         )
-        rows = (
+        return (
             self.since(beginnings[0])
             .order_by()
             .annotate(number=number)
             .values_list("number", "part")
             .annotate(total=models.Sum("nano_dollars"))
         )
-        periods: list[dict[str, int]] = [{} for _ in beginnings]
-        for place, part, total in rows:
-            periods[place - 1][part] = int(total)
-        return periods
 
     def by_pool(self) -> dict[uuid.UUID, int]:
         """Return nano-dollars for each pool's id."""

@@ -26,6 +26,7 @@ from tenants.models import Role
 from web.paging import page_of
 from web.week import week_of
 
+CALENDAR_YEARS = range(2000, 2200)
 STRETCH = re.compile(r"(\d{1,2})[:.](\d{2})\s*(?:-|–|to)\s*(\d{1,2})[:.](\d{2})")
 A_PHONE = RegexValidator(r"^\+?[\d\s().-]{7,24}$", "Write it in digits, like +1 555 012 3456.")
 
@@ -150,6 +151,8 @@ def calendar(request: TenantRequest) -> HttpResponse:
     try:
         day = datetime.date.fromisoformat(request.GET.get("day", ""))
     except ValueError:
+        day = timezone.localdate()
+    if day.year not in CALENDAR_YEARS:
         day = timezone.localdate()
     context = {"week": week_of(day), "waiting": _waiting(), "has_services": Service.objects.exists()}
     return TemplateResponse(request, "web/calendar/calendar.html", context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -39,7 +40,10 @@ class ScriptedEngine(ChatEngine):
             time.sleep(60)
 
     def attach(self, identity: Identity, metrics: Metrics) -> None:
-        pass
+        if is_told("hang_at_attach"):
+            time.sleep(60)
+        if is_told("leave_process"):
+            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 
     async def converse(self, start: Start, line: Line) -> None:
         async for _ in line:

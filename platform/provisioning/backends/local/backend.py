@@ -25,8 +25,8 @@ from provisioning.backends.contract import (
 from provisioning.backends.local.documents import deployment_report, priming_report, read_error
 
 ANSWER_SECONDS = 10.0
-STOP_MARGIN_SECONDS = 30.0
-LONGEST_GRACE_SECONDS = 3600.0
+STOP_SECONDS = 30.0
+"""The supervisor answers sooner than its containers end where their grace is long."""
 
 
 class LocalBackend:
@@ -92,7 +92,7 @@ class LocalBackend:
         await self._ask("DELETE", ref, f"/sessions/{quote(session_ref, safe='')}")
 
     async def stop(self, ref: DeploymentRef) -> None:
-        await self._ask("DELETE", ref, seconds=LONGEST_GRACE_SECONDS + STOP_MARGIN_SECONDS)
+        await self._ask("DELETE", ref, seconds=STOP_SECONDS)
 
     async def deployments(self) -> Sequence[DeploymentRef]:
         answer = await self._request("GET", "/deployments")

@@ -65,6 +65,8 @@ class Container:
         self.connected: set[str] = set()
         """Sessions that the worker last told of, or that may be with it still."""
         self.idle_since = self.ready_since = time.monotonic()
+        self.is_silent = False
+        """It did not answer when it was last looked at: nobody is sent to it."""
         self._spec = spec
         self._session_key = secrets.token_bytes(32)
         self._process: WorkerProcess | None = None
@@ -78,7 +80,7 @@ class Container:
             StartFailed, TimeoutError
         """
         can_fork = snapshot is not None and await snapshot.wait_for_first_load()
-        self.started_at = _now()
+        self.started_at = _now()  # until now there was no process of its own
         order = StartOrder(
             worker=self._spec.worker,
             container=self.name,
@@ -136,7 +138,8 @@ class Container:
     @property
     def free(self) -> int:
         """Places that can be granted now."""
-        return max(0, self.places - self.used) if self.state is ContainerState.READY else 0
+        is_open = self.state is ContainerState.READY and not self.is_silent
+        return max(0, self.places - self.used) if is_open else 0
 
     @property
     def address(self) -> str:
@@ -176,6 +179,7 @@ class Container:
         try:
             document = await self._ask_status(client)
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as problem:
+            self.is_silent = True
             if time.monotonic() - self._answered > UNANSWERED_SECONDS:
                 logger.error("container %s does not answer and is killed: %s", self.name, problem or "timed out")
                 self.kill()
@@ -183,6 +187,7 @@ class Container:
         if self.state is ContainerState.STOPPED:
             return False
         at = self._answered = time.monotonic()
+        self.is_silent = False
         self.connected = document
         for session in document & self.leases.keys():
             self.leases[session].seen = at

@@ -48,6 +48,7 @@ LONGEST_LOG_BYTES = 16 << 20
 MAX_STARTING = 4
 FIRST_BACK_OFF_SECONDS = 0.25
 LONGEST_BACK_OFF_SECONDS = 15.0
+BEING_STOPPED = "This deployment is being stopped."
 STEADY_SECONDS = 10.0
 """A container that ran for so long has shown that its kind can run: its crash is no reason to wait."""
 
@@ -73,6 +74,8 @@ class LocalDeployment:
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._failures = 0
+        self._places_each = spec.sessions_per_container
+        """Places that a container has: fewer than were ordered, where the last one that started carries fewer."""
         self._next_start = 0.0
         self._problem = ""
         self._is_closing = False
@@ -95,8 +98,10 @@ class LocalDeployment:
 
         Raises:
             AtCapacity: at once, where no container that may yet come could have room.
-            SessionUnavailable
+            SessionUnavailable, DeploymentUnknown
         """
+        if self._is_closing:
+            raise DeploymentUnknown(BEING_STOPPED)
         began = time.monotonic()
         waiting = _Waiting(asyncio.get_running_loop().create_future(), idle_timeout_seconds)
         self._waiting.append(waiting)
@@ -123,7 +128,7 @@ class LocalDeployment:
         )
 
     async def end_session(self, session: str) -> None:
-        for container in self._containers.values():
+        for container in list(self._containers.values()):  # others come and go meanwhile
             if session in container.leases or session in container.connected:
                 await container.release(session, self._client)
         self._changed.set()
@@ -159,8 +164,9 @@ class LocalDeployment:
     async def close(self, *, grace_seconds: float | None = None) -> None:
         """Stop everything: workers are asked, get their grace (of the specification, or this), and are then killed."""
         self._is_closing = True
-        for waiting in list(self._waiting):
-            waiting.granted.set_exception(DeploymentUnknown("This deployment is being stopped."))
+        for waiting in self._waiting:
+            if not waiting.granted.done():  # who gave up a moment ago is not off the list yet
+                waiting.granted.set_exception(DeploymentUnknown(BEING_STOPPED))
         self._waiting.clear()
         await _cancel(*self._loops)
         grace = self.spec.exit_grace_seconds if grace_seconds is None else grace_seconds
@@ -196,13 +202,15 @@ class LocalDeployment:
 
     def _containers_wanted(self) -> int:
         """As many as the sessions need, with the buffer while there is load; never under min, never over max."""
-        busy = [container for container in self._up() if container.used]
+        answering = [container for container in self._up() if not container.is_silent]
+        busy = [container for container in answering if container.used]
         room = sum(container.free for container in busy)
-        for_waiting = math.ceil(max(0, len(self._waiting) - room) / self.spec.sessions_per_container)
+        for_waiting = math.ceil(max(0, len(self._waiting) - room) / self._places_each)
         wanted = len(busy) + for_waiting
         if wanted:
             wanted += self.autoscaling.buffer_containers
-        return min(max(wanted, self.autoscaling.min_containers), self.autoscaling.max_containers)
+        wanted = max(wanted, self.autoscaling.min_containers) + len(self._up()) - len(answering)
+        return min(wanted, self.autoscaling.max_containers)
 
     def _start_missing(self) -> None:
         if time.monotonic() < self._next_start:
@@ -240,11 +248,13 @@ class LocalDeployment:
             await container.start(self._launcher, self._snapshot)
             logger.info("container %s is ready: %s in %.0f ms", container.name, container.boot, container.boot_ms)
             self._problem = ""
+            self._places_each = max(1, container.places)
             self._changed.set()
             forget_failures = asyncio.get_running_loop().call_later(STEADY_SECONDS, self._forget_failures)
             await container.wait()
             if not container.why:
-                self._problem = f"A worker crashed: {last_words(container.log_path)}"
+                said = last_words(container.log_path)
+                self._problem = f"A worker crashed (exit code {container.exit_code}); it said last: {said}"
         except TimeoutError:
             why = StopReason.START_TIMED_OUT
             self._problem = f"A worker was not ready within {self.spec.startup_timeout_seconds} s."
@@ -280,10 +290,9 @@ class LocalDeployment:
         wait_seconds = min(FIRST_BACK_OFF_SECONDS * 2 ** (self._failures - 1), LONGEST_BACK_OFF_SECONDS)
         self._next_start = time.monotonic() + wait_seconds
         logger.error(
-            "container %s has stopped: %s, exit code %s; the next start in %.2f s. %s",
+            "container %s has stopped: %s; the next start in %.2f s. %s",
             container.name,
             container.why,
-            container.exit_code,
             wait_seconds,
             self._problem,
         )
@@ -306,11 +315,9 @@ class LocalDeployment:
     def _places_to_come(self) -> int:
         """Return how many places there could be if every container that may be were ready, ours not counted."""
         up = self._up()
-        used = sum(container.used for container in up)
-        # A place that was given back is free in a moment.
-        leaving = sum(len(container.connected - container.leases.keys()) for container in up)
-        most = max(self.autoscaling.max_containers, len(up))
-        return most * self.spec.sessions_per_container - used + leaving
+        # A place that was given back, and that the worker has not let go of yet, is free in a moment.
+        there = sum(container.places - len(container.leases) for container in up)
+        return there + max(0, self.autoscaling.max_containers - len(up)) * self._places_each
 
     def _give_up(self, waiting: _Waiting) -> None:
         with contextlib.suppress(ValueError):
@@ -330,16 +337,11 @@ class LocalDeployment:
             for container, result in zip(ready, results, strict=True):
                 if isinstance(result, Exception):
                     logger.error("container %s could not be looked at", container.name, exc_info=result)
-                self._trim_log(container)
+            for log_path in (self._log_path("snapshot"), *(each.log_path for each in self._containers.values())):
+                _trim(log_path)
             self._changed.set()
 
     # --- files --------------------------------------------------------------------------------------------------------
-    def _trim_log(self, container: Container) -> None:
-        """Empty a log that has grown too long; the worker appends, so it goes on at the start."""
-        with contextlib.suppress(FileNotFoundError):
-            if container.log_path.stat().st_size > LONGEST_LOG_BYTES:
-                os.truncate(container.log_path, 0)
-
     def _log_path(self, container: str) -> Path:
         return self._folder / f"{container}.log"
 
@@ -353,6 +355,13 @@ class LocalDeployment:
             log_path=self._log_path("snapshot"),
             load_seconds=self.spec.startup_timeout_seconds,
         )
+
+
+def _trim(log_path: Path) -> None:
+    """Empty a log that has grown too long; the worker appends, so it goes on at the start."""
+    with contextlib.suppress(OSError):
+        if log_path.stat().st_size > LONGEST_LOG_BYTES:
+            os.truncate(log_path, 0)
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

@@ -85,9 +85,10 @@ class Snapshot:
     async def _live(self) -> float:
         """Load a parent and stay with it until it ends; return how many seconds it could fork."""
         self.state = "making"
-        self._socket_path.unlink(missing_ok=True)
-        process = await self._launcher.launch(*self._arguments, log_path=self._log_path)
+        process = None
         try:
+            self._socket_path.unlink(missing_ok=True)
+            process = await self._launcher.launch(*self._arguments, log_path=self._log_path)
             output = Output(process, self._log_path)
             async with asyncio.timeout(self._load_seconds):
                 document = await output.read_document("loaded")
@@ -97,10 +98,11 @@ class Snapshot:
             await output.keep_rest()
             logger.warning("snapshot of %s is lost and is made again", self._worker)
             return time.monotonic() - made
-        except (StartFailed, TimeoutError) as problem:
+        except (StartFailed, OSError) as problem:  # a timeout is an OSError
             logger.warning("snapshot of %s could not be made: %s", self._worker, str(problem) or "it took too long")
             return 0.0
         finally:
             self.state = "failed"
             self._first_outcome.set()
-            await kill(process)
+            if process is not None:
+                await kill(process)

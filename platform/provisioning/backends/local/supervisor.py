@@ -1,7 +1,7 @@
 """The local backend's process: `python -m provisioning.backends.local.supervisor`.
 
-Runs workers on this machine and lets the control plane direct them over HTTP on the loopback interface. After a restart
-it is told anew what is to run (reconcile); with it, all its workers end, also when it is killed.
+Runs workers on this machine and lets the control plane direct them over HTTP on the loopback interface. With it, all
+its workers end, also when it is killed; after a restart it runs what it ran before.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from provisioning.backends.contract import (
     DeploymentUnknown,
     SessionUnavailable,
 )
-from provisioning.backends.local import left_behind
+from provisioning.backends.local import left_behind, memory
 from provisioning.backends.local.deployment import LocalDeployment
 from provisioning.backends.local.documents import error_document, read_autoscaling, to_document
 from provisioning.backends.local.logs import start_logging
@@ -51,6 +51,8 @@ logger = logging.getLogger("provisioning.supervisor")
 DEFAULT_URL = "http://127.0.0.1:8002"
 STOP_GRACE_SECONDS = 5.0
 """What live calls get when the supervisor itself is stopped."""
+STOP_ANSWER_SECONDS = 10.0
+"""How long who stops a deployment waits for its end; it comes all the same, within the grace of its containers."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 STATUS_CODES: dict[type[BackendError], int] = {
     DeploymentRefused: 422,
@@ -65,10 +67,20 @@ LOGS_KEPT_SECONDS = 7 * 24 * 3600
 class Supervisor:
     """The deployments of this machine, by name."""
 
-    def __init__(self, launcher: Launcher, log_folder: Path) -> None:
+    def __init__(self, launcher: Launcher, state_dir: Path) -> None:
         self._launcher = launcher
-        self._log_folder = log_folder
+        self._memory = state_dir / "deployments.json"
+        self._log_folder = log_folder_of(state_dir)
         self._deployments: dict[str, LocalDeployment] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def restore(self) -> None:
+        """Run what an earlier supervisor ran on this state folder."""
+        for spec, autoscaling in memory.recall(self._memory):
+            try:
+                self.deploy(spec.name, spec, autoscaling)
+            except BackendError as problem:
+                logger.warning("deployment %s is not run again: %s", spec.name, problem)
 
     def deploy(self, name: str, spec: DeploymentSpec, autoscaling: Autoscaling) -> LocalDeployment:
         """Return the deployment of this name, made now where there is none.
@@ -88,9 +100,17 @@ class Supervisor:
             self._deployments[name] = LocalDeployment(
                 spec, autoscaling, launcher=self._launcher, folder=self._log_folder / name
             )
+            self._remember()
         else:
-            self._deployments[name].scale(autoscaling)
+            self.scale(name, autoscaling)
         return self._deployments[name]
+
+    def scale(self, name: str, autoscaling: Autoscaling) -> LocalDeployment:
+        deployment = self.find(name)
+        if deployment.autoscaling != autoscaling:
+            deployment.scale(autoscaling)
+            self._remember()
+        return deployment
 
     def find(self, name: str) -> LocalDeployment:
         if name not in self._deployments:
@@ -100,14 +120,30 @@ class Supervisor:
     def all(self) -> list[LocalDeployment]:
         return list(self._deployments.values())
 
-    async def stop(self, name: str, *, grace_seconds: float | None = None) -> None:
+    async def stop(self, name: str) -> None:
+        """Forget a deployment, and wait a while for its end. Who asked may go away meanwhile."""
         deployment = self._deployments.pop(name, None)
-        if deployment is not None:
-            await deployment.close(grace_seconds=grace_seconds)
-            logger.info("deployment %s has stopped", name)
+        if deployment is None:
+            return
+        self._remember()
+        closing = asyncio.create_task(self._close(deployment), name=f"close {name}")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        await asyncio.wait((closing,), timeout=STOP_ANSWER_SECONDS)
 
     async def close(self) -> None:
-        await asyncio.gather(*(self.stop(name, grace_seconds=STOP_GRACE_SECONDS) for name in list(self._deployments)))
+        """Stop everything, and remember it."""
+        standing = [self._close(each, grace_seconds=STOP_GRACE_SECONDS) for each in self._deployments.values()]
+        await asyncio.gather(*standing)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=STOP_GRACE_SECONDS)
+
+    async def _close(self, deployment: LocalDeployment, *, grace_seconds: float | None = None) -> None:
+        await deployment.close(grace_seconds=grace_seconds)
+        logger.info("deployment %s has stopped", deployment.spec.name)
+
+    def _remember(self) -> None:
+        memory.remember(self._memory, [(each.spec, each.autoscaling) for each in self._deployments.values()])
 
 
 # --- the HTTP side ----------------------------------------------------------------------------------------------------
@@ -180,9 +216,8 @@ async def get_deployment(request: web.Request) -> web.Response:
 
 
 async def scale_deployment(request: web.Request) -> web.Response:
-    deployment = _deployment(request)
-    deployment.scale(read_autoscaling(await request.json()))
-    return _report(deployment)
+    autoscaling = read_autoscaling(await request.json())
+    return _report(request.app[SUPERVISOR].scale(request.match_info["name"], autoscaling))
 
 
 async def stop_deployment(request: web.Request) -> web.Response:
@@ -237,19 +272,24 @@ async def serving(supervisor: Supervisor, token: str, host: str, port: int) -> A
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as problem:
+            sys.exit(f"The local supervisor cannot listen on {host}:{port}: {problem.strerror}.")
         yield runner.addresses[0][1]
     finally:
         await supervisor.close()
         await runner.cleanup()
 
 
-async def run(launcher: Launcher, token: str, host: str, port: int, log_folder: Path) -> None:
+async def run(launcher: Launcher, token: str, host: str, port: int, state_dir: Path) -> None:
     """Serve until SIGTERM or SIGINT, then stop every worker."""
     stopped = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
-    async with serving(Supervisor(launcher, log_folder), token, host, port) as listening_port:
+    supervisor = Supervisor(launcher, state_dir)
+    async with serving(supervisor, token, host, port) as listening_port:
+        supervisor.restore()
         logger.info("the local supervisor listens on %s:%d", host, listening_port)
         if port == 0:
             # Whoever let it choose must be told.
@@ -267,6 +307,10 @@ def take_lock(state_dir: Path) -> TextIO:
     except OSError:
         sys.exit(f"Another local supervisor already runs on {state_dir}.")
     return lock
+
+
+def log_folder_of(state_dir: Path) -> Path:
+    return state_dir / "logs" / "containers"
 
 
 def forget_old_logs(folder: Path) -> None:
@@ -311,8 +355,7 @@ def main() -> None:
     ended = left_behind.end_marked(lambda marker: marker.startswith(f"{state_dir}:"))
     if ended:
         logger.warning("%d workers of an earlier supervisor were ended", ended)
-    log_folder = state_dir / "logs" / "containers"
-    forget_old_logs(log_folder)
+    forget_old_logs(log_folder_of(state_dir))
     marker = f"{state_dir}:{uuid.uuid4()}"
     # Nested packages (of tests) are run from the folder that holds the outermost one.
     source_root = Path(found.origin).parents[arguments.workers.count(".") + 1]
@@ -327,7 +370,7 @@ def main() -> None:
         env=os.environ.copy(),
     )
     try:
-        asyncio.run(run(launcher, token, arguments.host, arguments.port, log_folder))
+        asyncio.run(run(launcher, token, arguments.host, arguments.port, state_dir))
     finally:
         left_behind.end_marked(lambda found_marker: found_marker == marker)
         assert guard.stdin is not None

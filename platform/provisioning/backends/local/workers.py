@@ -20,8 +20,9 @@ from typing import Any, Protocol
 logger = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 65_536
-LAST_WORDS_BYTES = 2_000
-LATE_CHILD_SECONDS = 120
+LAST_WORDS_BYTES = 8_000
+LAST_OUTPUT_SECONDS = 1.0
+"""How long the output of a worker that has ended is read."""
 
 # A worker is told what it needs and nothing else: the supervisor's own environment may hold secrets of the platform.
 PASSED_VARIABLES = (
@@ -183,7 +184,9 @@ async def start_cold(launcher: Launcher, order: StartOrder) -> WorkerProcess:
 
 
 async def start_forked(socket_path: Path, order: StartOrder) -> WorkerProcess:
-    """Have the loaded parent fork, and wait until the child is ready; cancelled, the child is killed.
+    """Have the loaded parent fork, and wait until the child is ready.
+
+    Where that fails or is cancelled, the connection closes, and the parent kills a child that is not ready.
 
     Raises:
         StartFailed: also where the parent is gone.
@@ -211,27 +214,11 @@ async def start_forked(socket_path: Path, order: StartOrder) -> WorkerProcess:
                 f"The loaded parent did not bring up a child: {document.get('error') or last_words(order.log_path)}"
             )
         return _ForkedProcess(reader, writer, Ready.from_document(document))
-    except OSError as problem:
+    except BaseException as problem:
         writer.close()
-        raise StartFailed(f"The loaded parent went away: {problem}.") from problem
-    except BaseException:
-        # Who it is becomes known when it is ready: only then can it be ended.
-        task = asyncio.create_task(_end_late_child(reader, writer), name=f"end {order.container} when it comes up")
-        _late_children.add(task)
-        task.add_done_callback(_late_children.discard)
+        if isinstance(problem, OSError):
+            raise StartFailed(f"The loaded parent went away: {problem}.") from problem
         raise
-
-
-_late_children: set[asyncio.Task[None]] = set()
-
-
-async def _end_late_child(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError, ValueError, StartFailed, TimeoutError):
-        async with asyncio.timeout(LATE_CHILD_SECONDS):
-            document = _read_document(await reader.readline())
-        if document.get("ready"):
-            _ForkedProcess(reader, writer, Ready.from_document(document)).send_signal(signal.SIGKILL)
-    writer.close()
 
 
 class Output:
@@ -277,12 +264,23 @@ class _ColdProcess:
     def __init__(self, process: asyncio.subprocess.Process, output: Output, ready: Ready) -> None:
         self.ready = ready
         self._process = process
+        self._descriptor = _open_descriptor(process.pid)
         self._keeping = asyncio.create_task(output.keep_rest(), name=f"output of {process.pid}")
 
     async def wait(self) -> int | None:
-        code = await self._process.wait()
-        await self._keeping
-        return code
+        try:
+            # The process's own `wait` waits for its output, too, which those that it left behind hold open.
+            await _wait_for_end(self._descriptor)
+        finally:
+            _end_group(self._process.pid)
+            _close_descriptor(self._descriptor)
+            self._descriptor = None
+        await asyncio.wait((self._keeping,), timeout=LAST_OUTPUT_SECONDS)
+        self._keeping.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_OUTPUT_SECONDS):
+                await self._process.wait()
+        return self._process.returncode
 
     def send_signal(self, which: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -295,10 +293,7 @@ class _ForkedProcess:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ready: Ready) -> None:
         self.ready = ready
         self._reader, self._writer = reader, writer
-        try:
-            self._descriptor: int | None = os.pidfd_open(ready.pid)
-        except ProcessLookupError:
-            self._descriptor = None
+        self._descriptor = _open_descriptor(ready.pid)
 
     async def wait(self) -> int | None:
         try:
@@ -307,28 +302,47 @@ class _ForkedProcess:
                     document = _read_document(line)
                     if document.get("exited") == self.ready.pid:
                         return int(document["code"])
-            await self._wait_for_descriptor()
+            await _wait_for_end(self._descriptor)
             return None
         finally:
+            _end_group(self.ready.pid)
             self._writer.close()
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
-
-    async def _wait_for_descriptor(self) -> None:
-        if self._descriptor is None:
-            return
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(self._descriptor, ended.set)
-        try:
-            await ended.wait()
-        finally:
-            loop.remove_reader(self._descriptor)
+            _close_descriptor(self._descriptor)
+            self._descriptor = None
 
     def send_signal(self, which: signal.Signals) -> None:
         if self._descriptor is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, which)
+
+
+def _open_descriptor(pid: int) -> int | None:
+    """Return a descriptor that tells of a process's end; None where it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        return os.pidfd_open(pid)
+    return None
+
+
+def _close_descriptor(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+async def _wait_for_end(descriptor: int | None) -> None:
+    if descriptor is None:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def _end_group(leader: int) -> None:
+    """Kill what a worker that has ended left behind: each leads a process group of its own."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _read_document(line: bytes) -> dict[str, Any]:
@@ -340,9 +354,13 @@ def _read_document(line: bytes) -> dict[str, Any]:
 
 
 def last_words(log_path: Path) -> str:
-    """Return the last line of a log, to be put into a sentence."""
+    """Return the last that a log says, to be put into a sentence."""
     lines = tail(log_path, LAST_WORDS_BYTES).strip().splitlines()
-    return lines[-1][:300] if lines else "it said nothing."
+    if not lines:
+        return "it said nothing."
+    document = _read_document(lines[-1].encode())
+    said = str(document.get("exception") or document.get("message") or lines[-1])
+    return said.strip().splitlines()[-1][:300]
 
 
 def tail(path: Path, max_bytes: int) -> str:
@@ -360,4 +378,5 @@ async def kill(process: asyncio.subprocess.Process) -> None:
     """End a process at once and take its leave."""
     with contextlib.suppress(ProcessLookupError):
         process.kill()
+    _end_group(process.pid)
     await asyncio.shield(process.wait())
