@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import sphn
 
-from gpu_workers import protocol, tokens
-from gpu_workers import serving as serving_module
+from gpu_workers import chat, protocol, tokens
 from gpu_workers.protocol import CloseCode, Control, Kind, Start
 from tests.gpu_workers.callers import FRAME_SAMPLES, Caller, serving
 from tests.gpu_workers.scripted_engine import ScriptedEngine
@@ -59,14 +58,14 @@ async def test_a_gateways_start_message_may_take_its_time() -> None:
     engine = ScriptedEngine()
     headers = {tokens.HEADER: f"Bearer {tokens.sign_session(KEY, 's-1')}"}
     async with serving(engine, session_key=KEY) as (_, port), Caller.connected(port, headers=headers) as caller:
-        await asyncio.sleep(2 * serving_module.ANONYMOUS_START_SECONDS)
+        await asyncio.sleep(2 * chat.ANONYMOUS_START_SECONDS)
         await caller.socket.send_bytes(start().to_message())
         await caller.wait_for(lambda: caller.received)
         assert engine.starts[0].call_id == "call-1"
 
 
 async def test_a_gateway_that_sends_no_start_message_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving_module, "START_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(chat, "START_TIMEOUT_SECONDS", 0.2)
     headers = {tokens.HEADER: f"Bearer {tokens.sign_session(KEY, 's-1')}"}
     async with serving(ScriptedEngine(), session_key=KEY) as (_, port):
         async with Caller.connected(port, headers=headers) as caller:
