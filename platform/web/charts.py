@@ -28,6 +28,7 @@ class Trace:
     tone: str
     path: str
     area: str = ""
+    dots: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,7 @@ def line_chart(
             if filled and len(drawn) > 1
             else ""
         )
-        traces.append(Trace(each.name, each.tone, path, area))
+        traces.append(Trace(each.name, each.tone, path, area, _dots(points)))
     return Chart(
         summary=_summary(labels, series, number),
         ticks=_ticks(top, number),
@@ -128,7 +129,7 @@ def bar_chart(labels: Sequence[str], series: Sequence[Series], *, number: Format
     if all(total == int(total) for total in totals):
         top = max(4.0, 4 * math.ceil(top / 4))  # the scale of what is counted has no halves
     slot = WIDTH / max(1, len(labels))
-    gap = min(slot * 0.25, 8)
+    gap = slot * 0.25
     bars = []
     for index in range(len(labels)):
         y = HEIGHT
@@ -177,6 +178,17 @@ def _path(points: Sequence[tuple[float, float] | None]) -> str:
         commands.append(f"{pen}{point[0]:.1f},{point[1]:.2f}")
         pen = "L"
     return " ".join(commands)
+
+
+def _dots(points: Sequence[tuple[float, float] | None]) -> str:
+    """Return the points that no line reaches, as lines of no length: their round ends are what is seen."""
+    padded = [None, *points, None]
+    alone = [
+        point
+        for before, point, after in zip(padded, padded[1:], padded[2:], strict=False)
+        if point is not None and before is None and after is None
+    ]
+    return " ".join(f"M{x:.1f},{y:.2f}h0" for x, y in alone)
 
 
 def _ticks(top: float, number: Format) -> list[str]:

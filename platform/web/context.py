@@ -25,6 +25,7 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     return {
         "tenant": tenant,
         "membership": membership,
+        "is_admin": isinstance(membership, Membership) and membership.may(Role.ADMIN),
         "may_develop": may(Role.DEVELOPER),
         "may_administer": may(Role.ADMIN),
         "belongings": SimpleLazyObject(lambda: memberships_of(signed_in_id) if signed_in_id else []),

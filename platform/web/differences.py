@@ -9,6 +9,14 @@ from typing import Any
 
 from agents.versions import differences
 
+HEADINGS = {
+    "facts": "What it knows",
+    "intents": "What callers want",
+    "hand_off": "When it cannot help",
+    "llm": "Language model",
+}
+"""What the editor calls these parts."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ReadableDifference:
@@ -27,7 +35,14 @@ def readable_differences(before: dict[str, Any], after: dict[str, Any]) -> list[
 
 
 def _where(path: str) -> str:
-    return " › ".join(part.replace("_", " ") for part in path.split("."))
+    first, *others = path.split(".")
+    return " › ".join(
+        [HEADINGS.get(first) or first.replace("_", " ").capitalize(), *(_spaced(part) for part in others)]
+    )
+
+
+def _spaced(part: str) -> str:
+    return part.replace("_", " ")
 
 
 def _text(value: Any) -> list[str]:
@@ -35,6 +50,11 @@ def _text(value: Any) -> list[str]:
         return []
     if isinstance(value, str):
         return value.splitlines() or [""]
+    if isinstance(value, dict):  # a line for each of what it holds, but for what it is called
+        held = {
+            key: each for key, each in value.items() if key not in ("name", "question") and each not in ("", [], {})
+        }
+        return [f"{_spaced(key)}: {_spelled(each)}" for key, each in held.items()] or [""]
     if isinstance(value, list):
         return [each if isinstance(each, str) else _spelled(each) for each in value]
     return [_spelled(value)]
@@ -42,7 +62,7 @@ def _text(value: Any) -> list[str]:
 
 def _spelled(value: Any) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{key}: {_spelled(each)}" for key, each in value.items())
+        return "; ".join(f"{_spaced(key)}: {_spelled(each)}" for key, each in value.items() if each not in ("", [], {}))
     if isinstance(value, list):
         return ", ".join(_spelled(each) for each in value)
     if isinstance(value, str):

@@ -125,7 +125,7 @@ def test_a_call_shows_all_that_is_known_of_it(client_of: Any, calls: dict[str, C
     assert "Book appointment" in said and "slot_taken" in said and "&quot;service&quot;: &quot;haircut&quot;" in said
     # The cost, to the nano-dollar.
     assert "$0.000428" in said and "428,400 nano-dollars" in said
-    assert "42.0 s at 10,200 nano-dollars a second" in said
+    assert "42.000 s at 10,200 nano-dollars a second: 428,400 nano-dollars" in said
 
 
 def test_a_live_call_follows_itself(client_of: Any, calls: dict[str, Call], bob: User) -> None:

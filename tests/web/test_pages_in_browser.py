@@ -1,4 +1,4 @@
-"""Every page of a tenant in a real browser, on a telephone and on a screen: nothing sticks out, nothing is refused."""
+"""Every page in a real browser, on a telephone and on a screen: it fits, can be read, and nothing is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from django.test import Client
 from django.utils import timezone
-from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Browser, BrowserContext, Playwright
 
 from agents.contacts import keep_contact
 from agents.models import Appointment, Message, Service
@@ -18,10 +18,13 @@ from tenants.scope import enter_tenant
 from tests.voice.processes import running
 from tests.web import factories
 from tests.web.browsers import start_chromium
+from tests.web.looks import assert_looks_right, complaints_of
 from tests.web.test_access import LEAST_ROLES, ROUTES, address_of
 from tests.web.web_process import WebProcess
 
 pytestmark = pytest.mark.browser
+
+WINDOWS = [(390, "light"), (1440, "dark")]
 
 ENDINGS_OF_FORMS = (
     "change",
@@ -93,24 +96,20 @@ def known(acme: Tenant) -> dict[str, object]:
         }
 
 
-def complaints_of(page: Page) -> list[str]:
-    """Return a list that grows by what the browser complains of."""
-    complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
-    page.on("pageerror", lambda problem: complaints.append(str(problem)))
-    return complaints
-
-
-def test_every_page_fits_its_window_and_runs_without_a_complaint(
-    browser: Browser, web: WebProcess, known: dict[str, object], acme: Tenant, alice: User
-) -> None:
+def signed_in_window(browser: Browser, web: WebProcess, user: User, *, width: int, scheme: str) -> BrowserContext:
     client = Client()
-    client.force_login(alice, backend="django.contrib.auth.backends.ModelBackend")
-    cookie = {"name": "sessionid", "value": client.cookies["sessionid"].value, "url": web.url}
-    for width, scheme in ((390, "light"), (1440, "dark")):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        context.add_cookies([cookie])
-        page = context.new_page()
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    window = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    window.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": web.url}])
+    return window
+
+
+@pytest.mark.parametrize(("width", "scheme"), WINDOWS)
+def test_every_page_of_a_tenant_looks_right(
+    width: int, scheme: str, browser: Browser, web: WebProcess, known: dict[str, object], acme: Tenant, alice: User
+) -> None:
+    with signed_in_window(browser, web, alice, width=width, scheme=scheme) as window:
+        page = window.new_page()
         complaints = complaints_of(page)
         walked = 0
         for name in LEAST_ROLES:
@@ -119,10 +118,62 @@ def test_every_page_fits_its_window_and_runs_without_a_complaint(
             assert ROUTES[name] <= set(known), f"{name} takes something that known does not hold"
             answer = page.goto(web.url + address_of(name, **known))
             assert answer is not None and answer.status == 200, (name, answer and answer.status)
-            sticks_out = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert sticks_out <= 0, f"{name} is {sticks_out} px wider than a window of {width} px"
-            assert page.locator("h1").count() == 1, name
-            assert complaints == [], name
+            assert_looks_right(page, complaints)
             walked += 1
         assert walked > 20
-        context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), WINDOWS)
+def test_the_operators_pages_and_those_of_an_account_look_right(
+    width: int, scheme: str, browser: Browser, web: WebProcess, known: dict[str, object], olivia: User
+) -> None:
+    with signed_in_window(browser, web, olivia, width=width, scheme=scheme) as window:
+        page = window.new_page()
+        complaints = complaints_of(page)
+        for address in (
+            "/fleet/",
+            "/dashboard/",
+            "/accounts/password/change/",
+            "/accounts/email/",
+            "/accounts/logout/",
+        ):
+            answer = page.goto(web.url + address)
+            assert answer is not None and answer.status == 200, address
+            assert_looks_right(page, complaints)
+    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as window:
+        page = window.new_page()
+        complaints = complaints_of(page)
+        for address in ("/accounts/login/", "/accounts/signup/", "/accounts/password/reset/"):
+            page.goto(web.url + address)
+            assert_looks_right(page, complaints)
+
+
+def test_the_telephones_menu_opens_and_leads_on(
+    browser: Browser, web: WebProcess, known: dict[str, object], alice: User
+) -> None:
+    with signed_in_window(browser, web, alice, width=390, scheme="light") as window:
+        page = window.new_page()
+        page.goto(f"{web.url}/t/acme/")
+        link = page.locator("#sidebar nav a", has_text="Pools")
+        assert not link.is_visible()
+        page.get_by_role("button", name="Menu").click()
+        link.click()
+        assert page.url == f"{web.url}/t/acme/pools/"
+
+
+def test_the_keyboards_place_can_be_seen(
+    browser: Browser, web: WebProcess, known: dict[str, object], alice: User
+) -> None:
+    with signed_in_window(browser, web, alice, width=1440, scheme="light") as window:
+        page = window.new_page()
+        page.goto(f"{web.url}/t/acme/members/")
+        seen = set()
+        for _ in range(24):
+            page.keyboard.press("Tab")
+            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            where = page.evaluate("document.activeElement.outerHTML.slice(0, 120)")
+            if where.startswith("<body"):
+                break
+            assert outline != "none", where
+            seen.add(where)
+        assert len(seen) > 12

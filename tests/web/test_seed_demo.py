@@ -8,7 +8,8 @@ import pytest
 from django.core.management import call_command
 
 from agents.models import Agent, Appointment
-from content.models import TranscriptLine
+from billing.entitlements import entitlements_of
+from content.models import ToolRun, TranscriptLine
 from provisioning.models import CostEntry, Pool
 from tenants.lookups import house_tenant_id, memberships_of
 from tenants.models import Role, User
@@ -66,6 +67,12 @@ def test_demo_has_an_agent_to_call_a_pool_and_a_history_that_adds_up(seeded: Use
         for turn in calls[0].turns.exclude(turn_ms=None):
             parts = (turn.end_of_turn_ms, turn.stt_ms, turn.llm_ttft_ms, turn.tts_ttfb_ms, turn.other_ms)
             assert sum(parts) == turn.turn_ms
+        assert {"check_availability", "book_appointment", "take_message"} == set(
+            ToolRun.objects.values_list("name", flat=True)
+        )
+        assert not any("{" in line.text for line in TranscriptLine.objects.all())
+        seconds = sum(call.duration_ms for call in calls) // 1000
+        assert entitlements_of().used_minutes == pytest.approx(seconds / 60, abs=5)
 
 
 def test_visitors_can_talk_to_an_agent_of_each_trade(seeded: User, visitor: Any) -> None:

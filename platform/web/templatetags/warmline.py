@@ -28,6 +28,8 @@ def milliseconds(value: float | None) -> str:
     """Return "412 ms", "1.42 s" or "3 min 05 s"."""
     if value is None:
         return NOTHING
+    if value < 0:  # a remainder, where the worker's clock and the gateway's differ
+        return f"−{milliseconds(-value)}"
     if value < 1:
         return f"{value:.1f} ms" if value else "0 ms"
     if value < 1000:
@@ -58,10 +60,14 @@ def dollars(nano_dollars: int | None) -> str:
     sign, amount = ("−" if nano_dollars < 0 else ""), abs(nano_dollars) / NANO_DOLLARS
     if amount == 0 or amount >= 1:
         return f"{sign}${amount:,.2f}"
-    for digits in (4, 6, 9):
-        if amount >= 10 ** (2 - digits) or digits == 9:
-            return f"{sign}${amount:.{digits}f}"
-    raise AssertionError("nine digits hold every nano-dollar")
+    digits = 4 if amount >= 0.01 else 6 if amount >= 0.00001 else 9  # nine hold every nano-dollar
+    return f"{sign}${amount:.{digits}f}"
+
+
+@register.filter
+def an_hour(a_second: int) -> int:
+    """Return a rate for each hour from one for each second."""
+    return a_second * 3600
 
 
 def dollars_up_to(most_nano_dollars: int) -> Callable[[float], str]:
@@ -83,24 +89,27 @@ def cents(value: int | None) -> str:
 
 @register.filter
 def ago(moment: datetime | None) -> str | SafeString:
-    """Return a <time> that reads "4 min ago"; the exact moment is its title. The browser keeps it fresh."""
+    """Return a <time> that reads "4 min ago", which the browser keeps fresh, or "23 Nov, 17:36" beyond a day.
+
+    The exact moment is its title.
+    """
     if moment is None:
         return NOTHING
     seconds = (timezone.now() - moment).total_seconds()
-    units = ((86_400, "d"), (3600, "h"), (60, "min"))
+    local = timezone.localtime(moment)
+    exactly = local.strftime("%-d %b %Y, %H:%M:%S %Z")
+    if abs(seconds) >= 86_400:
+        is_this_year = local.year == timezone.localtime().year
+        said = local.strftime("%-d %b, %H:%M" if is_this_year else "%-d %b %Y, %H:%M")
+        return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exactly, said)
+    units = ((3600, "h"), (60, "min"))
     size, unit = next(((size, unit) for size, unit in units if abs(seconds) >= size), (1, "s"))
     if abs(seconds) < 10:
         said = "just now"
     else:
         count = int(abs(seconds) // size)
         said = f"{count} {unit} ago" if seconds > 0 else f"in {count} {unit}"
-    local = timezone.localtime(moment)
-    return format_html(
-        '<time datetime="{}" title="{}" data-ago>{}</time>',
-        moment.isoformat(),
-        local.strftime("%-d %b %Y, %H:%M:%S %Z"),
-        said,
-    )
+    return format_html('<time datetime="{}" title="{}" data-ago>{}</time>', moment.isoformat(), exactly, said)
 
 
 @register.filter
@@ -117,7 +126,7 @@ def action_words(action: str) -> str:
 
 @register.filter
 def details(document: dict[str, Any]) -> str:
-    """Return details of the audit trail in one line; a pair of values reads as a change."""
+    """Return details of the audit trail in one line; a pair of values reads as a change, what is empty is left out."""
 
     def said(value: Any) -> str:
         if isinstance(value, list):
@@ -130,7 +139,8 @@ def details(document: dict[str, Any]) -> str:
             return json.dumps(value)
         return NOTHING if value in (None, "") else str(value)
 
-    return ", ".join(f"{humanise(name).lower()} {said(value)}" for name, value in document.items()) or NOTHING
+    told = {name: value for name, value in document.items() if value not in (None, "", [])}
+    return ", ".join(f"{humanise(name).lower()}: {said(value)}" for name, value in told.items()) or NOTHING
 
 
 @register.filter
@@ -196,17 +206,13 @@ def field(bound_field: BoundField, label: str = "", unit: str = "") -> dict[str,
 
 
 @register.inclusion_tag("web/_components/nav_link.html", takes_context=True)
-def nav_link(context: RequestContext, view: str, label: str, icon: str, also: str = "") -> dict[str, Any]:
-    """Draw a link of the sidebar, marked where the page is the view's or one of `also` (names divided by spaces)."""
+def nav_link(context: RequestContext, view: str, label: str, icon: str, exact: bool = False) -> dict[str, Any]:
+    """Draw a link of the sidebar, marked on its page and, unless `exact`, on those whose addresses begin with its."""
     request = context["request"]
     tenant = getattr(request, "tenant", None)
-    match = request.resolver_match
-    return {
-        "address": reverse(f"web:{view}", kwargs={"tenant_slug": tenant.slug} if tenant else None),
-        "label": label,
-        "icon": icon,
-        "is_here": match is not None and match.url_name in (view, *also.split()),
-    }
+    address = reverse(f"web:{view}", kwargs={"tenant_slug": tenant.slug} if tenant else None)
+    is_here = request.path == address or (not exact and request.path.startswith(address))
+    return {"address": address, "label": label, "icon": icon, "is_here": is_here}
 
 
 @register.inclusion_tag("web/_components/pager.html", takes_context=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import uuid
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -108,7 +109,7 @@ class ServiceForm(forms.Form):
 
     @classmethod
     def of_service(cls, service: Service) -> ServiceForm:
-        price = None if service.price_cents is None else service.price_cents / 100
+        price = None if service.price_cents is None else Decimal(service.price_cents).scaleb(-2)
         return cls(
             initial={
                 "name": service.name,

@@ -195,10 +195,10 @@ def _cost_parts(record: dict[str, Any]) -> list[Part]:
 
 
 def _arithmetic(entry: dict[str, Any]) -> str:
-    said = []
-    if entry["milliseconds"] is not None:
-        said.append(f"{entry['milliseconds'] / 1000:,.1f} s")
-    if entry["rate_nano_dollars_per_second"] is not None:
-        said.append(f"{entry['rate_nano_dollars_per_second']:,} nano-dollars a second")
-    result = f"{entry['nano_dollars']:,} nano-dollars"
-    return f"{' at '.join(said)}, shared: {result}" if said else result
+    """Say how long at what rate. Where that is not the result, calls shared the container."""
+    milliseconds, rate, result = entry["milliseconds"], entry["rate_nano_dollars_per_second"], entry["nano_dollars"]
+    if milliseconds is None or rate is None:
+        return f"{result:,} nano-dollars"
+    is_whole = abs(milliseconds * rate - result * 1000) <= 1000
+    said = f"{milliseconds / 1000:,.3f} s at {rate:,} nano-dollars a second"
+    return f"{said}{'' if is_whole else ', shared'}: {result:,} nano-dollars"

@@ -108,12 +108,12 @@ document.addEventListener("focusout", (event) => {
 
 // --- "4 min ago" stays true ---
 
-const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+const UNITS = [[3600, "h"], [60, "min"], [1, "s"]];
 
 function refreshTimes() {
   for (const element of document.querySelectorAll("time[data-ago]")) {
     const seconds = (Date.now() - new Date(element.dateTime)) / 1000;
-    const [size, unit] = UNITS.find(([size]) => Math.abs(seconds) >= size) ?? UNITS[3];
+    const [size, unit] = UNITS.find(([size]) => Math.abs(seconds) >= size) ?? UNITS[2];
     const count = Math.floor(Math.abs(seconds) / size);
     element.textContent = Math.abs(seconds) < 10 ? "just now" : seconds > 0 ? `${count} ${unit} ago` : `in ${count} ${unit}`;
   }
