@@ -10,6 +10,7 @@ KINDS: dict[str, str] = {
     "cascade": "gpu_workers.cascade.engine:CascadeEngine",
     "moshi": "gpu_workers.moshi.engine:MoshiEngine",
     "stt": "gpu_workers.stt.engine:SttEngine",
+    "tts": "gpu_workers.tts.engine:TtsEngine",
 }
 """Kind, and where its engine is. Imported only when used, so that one kind's needs are not another's."""
 

@@ -204,6 +204,7 @@ class KyutaiTTSService(TTSService):
         self._instead = instead
         self._tell = tell
         self._has_told = False
+        self._has_warned = False
         self._query = {"format": "PcmMessagePack", **({"voice": voice} if voice else {})}
 
     async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
@@ -218,6 +219,7 @@ class KyutaiTTSService(TTSService):
                     yield frame
         except (PartLost, ConnectionError) as problem:
             logger.warning("text to speech was lost: %s", problem)
+            await self._warn(problem)
             if not has_spoken:
                 async for instead in self._instead.run_tts(text, context_id):
                     yield instead
@@ -227,6 +229,12 @@ class KyutaiTTSService(TTSService):
         if boot and not self._has_told:
             self._has_told = True
             await self._tell(protocol.part(part="tts", boot=boot))
+
+    async def _warn(self, problem: Exception) -> None:
+        """Tell once that this process's own voice is used."""
+        if not self._has_warned:
+            self._has_warned = True
+            await self._tell(protocol.warning(code="tts", sentence=f"Its own voice is used: {problem}"))
 
     async def _speak(
         self, socket: aiohttp.ClientWebSocketResponse, context_id: str

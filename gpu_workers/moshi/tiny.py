@@ -6,6 +6,7 @@ It says nothing that makes sense, and steps a frame in some milliseconds on a CP
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def write_checkpoint(folder: Path, *, seed: int = 1, lm: dict[str, Any] | None =
     write_mimi(folder / loaders.MIMI_NAME, seed=seed)
     (folder / "mimi.json").write_text(json.dumps(MIMI))
     torch.manual_seed(seed)
-    weights = loaders.get_moshi_lm(None, shape, dtype=torch.float32).state_dict()
+    weights = loaders.get_moshi_lm(None, copy.deepcopy(shape), dtype=torch.float32).state_dict()
     save_file(weights, folder / loaders.MOSHI_NAME)
     write_tokenizer(folder / loaders.TEXT_TOKENIZER_NAME, size=TEXT_CARD)
     names = {

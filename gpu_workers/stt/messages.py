@@ -8,23 +8,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import msgpack
 import numpy as np
 
+from gpu_workers.moshi_messages import BadMessage, field, numbers, pack
 from gpu_workers.pcm import Samples
 from gpu_workers.stt.batch import Heard
 from gpu_workers.stt.words import EndWord, Word
-
-MAX_MESSAGE_BYTES = 1 << 19
-"""About four seconds of sound as clients send it."""
-
-
-class BadMessage(ValueError):
-    """A message is not of the protocol's form. The sentence may be shown to who sent it."""
-
-
-class MessageTooBig(BadMessage):
-    pass
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,27 +43,19 @@ class Init:
 Request = Audio | OggOpus | Marker | Init
 
 
-def read(message: bytes) -> Request:
-    """Return what a client asks for.
+def read(kind: str, document: dict[str, Any]) -> Request:
+    """Return what a client asks for with a message of a type.
 
     Raises:
-        BadMessage: the message is not of the protocol's form, or too big.
+        BadMessage: the message is not of the protocol's form.
     """
-    if len(message) > MAX_MESSAGE_BYTES:
-        raise MessageTooBig(f"A message was longer than {MAX_MESSAGE_BYTES:,} bytes: send sound in smaller parts.")
-    try:
-        document = msgpack.unpackb(message)
-    except (ValueError, TypeError, msgpack.UnpackException) as problem:
-        raise BadMessage(f"A message was not MessagePack: {problem}.") from problem
-    if not isinstance(document, dict) or not isinstance(document.get("type"), str):
-        raise BadMessage("A message was not a map with a type.")
-    match document["type"]:
+    match kind:
         case "Audio":
-            return Audio(_samples(_field(document, "pcm")))
+            return Audio(np.clip(numbers(field(document, "pcm"), "pcm"), -1, 1))
         case "OggOpus":
-            return OggOpus(_bytes(_field(document, "data")))
+            return OggOpus(_bytes(field(document, "data")))
         case "Marker":
-            return Marker(_id(_field(document, "id")))
+            return Marker(_id(field(document, "id")))
         case "Init":
             return Init()
         case unknown:
@@ -83,21 +64,8 @@ def read(message: bytes) -> Request:
             )
 
 
-def ready(boot: dict[str, Any]) -> bytes:
-    """Return the message that comes first. moshi-server sends no `boot`, and its clients look at the type alone.
-
-    Args:
-        boot: how the container started, as protocol.boot() tells it.
-    """
-    return _pack(type="Ready", boot=boot)
-
-
-def error(sentence: str) -> bytes:
-    return _pack(type="Error", message=sentence)
-
-
 def marker(marker_id: int) -> bytes:
-    return _pack(type="Marker", id=marker_id)
+    return pack(type="Marker", id=marker_id)
 
 
 def heard(step: Heard, *, buffered_samples: int) -> list[bytes]:
@@ -108,43 +76,15 @@ def heard(step: Heard, *, buffered_samples: int) -> list[bytes]:
     """
     messages = []
     if step.pauses:  # moshi-server tells of no steps where the model predicts no pauses
-        messages.append(_pack(type="Step", step_idx=step.step, prs=list(step.pauses), buffered_pcm=buffered_samples))
+        messages.append(pack(type="Step", step_idx=step.step, prs=list(step.pauses), buffered_pcm=buffered_samples))
     messages += [_said(each) for each in step.said]
     return messages
 
 
 def _said(said: Word | EndWord) -> bytes:
     if isinstance(said, Word):
-        return _pack(type="Word", text=said.text, start_time=said.start_seconds)
-    return _pack(type="EndWord", stop_time=said.stop_seconds)
-
-
-def _pack(**document: Any) -> bytes:
-    packed: bytes = msgpack.packb(document)
-    return packed
-
-
-def _field(document: dict[str, Any], name: str) -> Any:
-    try:
-        return document[name]
-    except KeyError:
-        raise BadMessage(f"A message of type {document['type']} lacks {name}.") from None
-
-
-def _samples(pcm: Any) -> Samples:
-    if not isinstance(pcm, list):
-        raise BadMessage("pcm was not a list of numbers.")
-    if not pcm:
-        return np.zeros(0, np.float32)
-    try:
-        samples = np.array(pcm)
-    except (ValueError, TypeError, OverflowError):  # lists in it, of several lengths
-        raise BadMessage("pcm was not a list of numbers.") from None
-    if samples.ndim != 1 or samples.dtype.kind not in "fiu":
-        raise BadMessage("pcm was not a list of numbers.")
-    if not np.isfinite(samples).all():
-        raise BadMessage("pcm held a number that is not finite.")
-    return np.clip(samples, -1, 1).astype(np.float32)
+        return pack(type="Word", text=said.text, start_time=said.start_seconds)
+    return pack(type="EndWord", stop_time=said.stop_seconds)
 
 
 def _bytes(data: Any) -> bytes:

@@ -8,9 +8,10 @@ import collections
 import numpy as np
 import sphn
 
-from gpu_workers import protocol
+from gpu_workers import moshi_messages, protocol
 from gpu_workers.batching import Stream
-from gpu_workers.line import LineClosed, receive_binary
+from gpu_workers.line import LineClosed
+from gpu_workers.moshi_server import receive, refused
 from gpu_workers.pcm import Samples
 from gpu_workers.protocol import CloseCode
 from gpu_workers.stt import messages
@@ -33,10 +34,8 @@ class Transcription:
     def __init__(self, visit: Visit, stream: Stream, *, delay_frames: int) -> None:
         self.is_to_begin_anew = False
         """Whether it ended because the client wants another."""
-        self._socket = visit.socket
-        self._boot = visit.boot
+        self._visit = visit
         self._stream = stream
-        self._codec_threads = visit.codec_threads
         self._delay_frames = delay_frames
         self._opus: sphn.OpusStreamReader | None = None
         self._rest = np.zeros(0, np.float32)
@@ -54,7 +53,7 @@ class Transcription:
             ConnectionError: the client has gone, or takes nothing any more.
             BatchFailed: the model failed.
         """
-        await send(self._socket, messages.ready(self._boot))
+        await send(self._visit.socket, moshi_messages.ready(self._visit.boot))
         await first_to_end(
             asyncio.create_task(self._listen(), name="listen"), asyncio.create_task(self._tell(), name="tell")
         )
@@ -73,25 +72,17 @@ class Transcription:
                     return
 
     async def _receive(self) -> Request | None:
+        message = await receive(self._visit, timeout_seconds=SILENT_CLIENT_TIMEOUT_SECONDS)
         try:
-            message = await receive_binary(self._socket, timeout_seconds=SILENT_CLIENT_TIMEOUT_SECONDS)
-            if message is not None:
-                return messages.read(message)
-        except TimeoutError:
-            raise LineClosed(CloseCode.TIMED_OUT) from None
-        except messages.MessageTooBig as problem:
-            raise LineClosed(CloseCode.MESSAGE_TOO_BIG, str(problem)) from problem
-        except messages.BadMessage as problem:
-            raise LineClosed(CloseCode.PROTOCOL_ERROR, str(problem)) from problem
-        if self._socket.close_code == CloseCode.MESSAGE_TOO_BIG:
-            raise LineClosed(CloseCode.MESSAGE_TOO_BIG)  # longer than the socket takes, which has closed itself
-        return None
+            return messages.read(*message) if message else None
+        except moshi_messages.BadMessage as problem:
+            raise refused(problem) from problem
 
     async def _decode(self, ogg_opus: bytes) -> Samples:
         self._opus = self._opus or sphn.OpusStreamReader(protocol.SAMPLE_RATE_HZ)
         try:
             samples = await asyncio.get_running_loop().run_in_executor(
-                self._codec_threads, self._opus.append_bytes, ogg_opus
+                self._visit.codec_threads, self._opus.append_bytes, ogg_opus
             )
         except Exception as problem:
             raise LineClosed(CloseCode.PROTOCOL_ERROR, f"Audio was not Ogg Opus: {problem}") from problem
@@ -119,7 +110,7 @@ class Transcription:
         async for step in self._stream.outputs():
             buffered = (self._frames_put - step.step) * FRAME_SAMPLES + len(self._rest)
             for message in messages.heard(step, buffered_samples=max(0, buffered)):
-                await send(self._socket, message)
+                await send(self._visit.socket, message)
             while self._markers and self._markers[0][0] <= step.step:
-                await send(self._socket, messages.marker(self._markers.popleft()[1]))
+                await send(self._visit.socket, messages.marker(self._markers.popleft()[1]))
             self._ways.release()

@@ -39,7 +39,10 @@ def percentile(histogram: Sequence[int], share: float) -> int | None:
 
 
 def summary(days: Sequence[Any]) -> dict[str, Any]:
-    """Add up rows of CallDay: counts, duration_ms, minutes, turns, cost_nano_dollars, and percentiles in ms."""
+    """Add up rows of CallDay, or hours like them.
+
+    Return counts, duration_ms, minutes, turns, cost_nano_dollars, and percentiles in ms.
+    """
     first_audio = add_up(day.first_audio_histogram for day in days)
     turn = add_up(day.turn_histogram for day in days)
     duration_ms = sum(day.duration_ms for day in days)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-import itertools
-import math
-from collections.abc import Sequence
 from typing import Any
 
-from django.contrib.postgres.aggregates import ArrayAgg
-from django.db.models import Aggregate, Count, Exists, OuterRef, Q, Sum, Value
+from django.db.models import Aggregate, Count, Exists, Func, IntegerField, OuterRef, Q, Sum
 from django.db.models.functions import TruncHour
 
 from tenants.ownership import TenantQuerySet
@@ -28,6 +25,26 @@ class Percentile(Aggregate):
 
     def __init__(self, expression: Any, share: float, **extra: Any) -> None:
         super().__init__(expression, share=share, **extra)
+
+
+class Bucket(Func):
+    """The bucket (voice.buckets) of a duration in milliseconds."""
+
+    template = buckets.BUCKET_SQL.replace("{ms}", "%(expressions)s")
+    output_field = IntegerField()
+
+
+@dataclasses.dataclass
+class Hour:
+    """What voice.buckets.summary asks for, of the calls that began in one hour."""
+
+    calls: int
+    failed_calls: int
+    duration_ms: int
+    turns: int
+    cost_nano_dollars: int
+    first_audio_histogram: list[int] = dataclasses.field(default_factory=lambda: [0] * buckets.COUNT)
+    turn_histogram: list[int] = dataclasses.field(default_factory=lambda: [0] * buckets.COUNT)
 
 
 class CallQuerySet(TenantQuerySet):
@@ -64,27 +81,32 @@ class CallQuerySet(TenantQuerySet):
     def by_hour(self, zone: datetime.tzinfo) -> tuple[dict[datetime.datetime, dict[str, Any]], dict[str, Any]]:
         """Return a summary of the ended calls for each hour in which any began, and one of all of them.
 
-        A summary is what voice.buckets.summary returns of days, here exact. Durations come from the database as lists,
-        so that the many turns are looked up once, for the hours and for all.
+        A summary is what voice.buckets.summary returns of days.
         """
         from voice.models import GOOD_ENDS, Turn
 
         ended = self.ended().order_by()
-        hours: dict[datetime.datetime, dict[str, Any]] = {
-            row["hour"]: {**row, "turn": []}
+        hours = {
+            row.pop("hour"): Hour(**row)
             for row in ended.values(hour=TruncHour("started_at", tzinfo=zone)).annotate(
                 calls=Count("pk"),
                 failed_calls=Count("pk", filter=~Q(end_reason__in=GOOD_ENDS)),
                 duration_ms=Sum("duration_ms"),
                 turns=Sum("turns_count"),
                 cost_nano_dollars=Sum("cost_nano_dollars"),
-                first_audio=ArrayAgg("first_audio_ms", filter=Q(first_audio_ms__isnull=False), default=Value([])),
             )
         }
+        first_audio = ended.filter(first_audio_ms__isnull=False).values(
+            hour=TruncHour("started_at", tzinfo=zone), bucket=Bucket("first_audio_ms")
+        )
+        for row in first_audio.annotate(count=Count("pk")):
+            hours[row["hour"]].first_audio_histogram[row["bucket"]] = row["count"]
         turns = Turn.objects.order_by().filter(call__in=ended, turn_ms__isnull=False)
-        for row in turns.values(hour=TruncHour("call__started_at", tzinfo=zone)).annotate(turn=ArrayAgg("turn_ms")):
-            hours[row["hour"]]["turn"] = row["turn"]
-        return {hour: _added_up([row]) for hour, row in hours.items()}, _added_up(list(hours.values()))
+        for row in turns.values(hour=TruncHour("call__started_at", tzinfo=zone), bucket=Bucket("turn_ms")).annotate(
+            count=Count("pk")
+        ):
+            hours[row["hour"]].turn_histogram[row["bucket"]] = row["count"]
+        return {at: buckets.summary([hour]) for at, hour in hours.items()}, buckets.summary(list(hours.values()))
 
     def by_boot(self) -> dict[str, dict[str, Any]]:
         """Return `calls`, `ready_ms_p50` and `ready_ms_p95` for each boot kind."""
@@ -97,24 +119,6 @@ class CallQuerySet(TenantQuerySet):
             )
         )
         return {row.pop("boot"): row for row in rows}
-
-
-def _added_up(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    total = {
-        name: sum(int(row[name]) for row in rows)
-        for name in ("calls", "failed_calls", "duration_ms", "turns", "cost_nano_dollars")
-    }
-    percentiles: dict[str, int | None] = {}
-    for name in ("first_audio", "turn"):
-        durations = sorted(itertools.chain.from_iterable(row[name] for row in rows))
-        percentiles[f"{name}_ms_p50"] = _percentile(durations, 0.5)
-        percentiles[f"{name}_ms_p95"] = _percentile(durations, 0.95)
-    return {**total, "minutes": round(total["duration_ms"] / 60_000, 1), **percentiles}
-
-
-def _percentile(ordered: Sequence[int], share: float) -> int | None:
-    """Return the smallest duration that `share` (0 to 1) of all do not exceed; None where there are none."""
-    return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None
 
 
 class CallDayQuerySet(TenantQuerySet):

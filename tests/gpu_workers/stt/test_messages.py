@@ -8,25 +8,31 @@ import msgpack
 import numpy as np
 import pytest
 
+from gpu_workers import moshi_messages
+from gpu_workers.moshi_messages import BadMessage, MessageTooBig
 from gpu_workers.stt import messages
 from gpu_workers.stt.batch import Heard
-from gpu_workers.stt.messages import Audio, BadMessage, Init, Marker, MessageTooBig, OggOpus
+from gpu_workers.stt.messages import Audio, Init, Marker, OggOpus, Request
 from gpu_workers.stt.words import EndWord, Word
+
+
+def read(message: bytes) -> Request:
+    return messages.read(*moshi_messages.unpack(message))
 
 
 @pytest.mark.parametrize("single", [True, False])
 def test_sound_is_read_in_either_precision(single: bool) -> None:
-    audio = messages.read(msgpack.packb({"type": "Audio", "pcm": [0.5, -0.25, 0, 2.0]}, use_single_float=single))
+    audio = read(msgpack.packb({"type": "Audio", "pcm": [0.5, -0.25, 0, 2.0]}, use_single_float=single))
     assert isinstance(audio, Audio)
     assert audio.samples.dtype == np.float32
     assert audio.samples.tolist() == [0.5, -0.25, 0.0, 1.0]
 
 
 def test_other_requests_are_read() -> None:
-    assert messages.read(msgpack.packb({"type": "Marker", "id": -7})) == Marker(-7)
-    assert messages.read(msgpack.packb({"type": "Init"})) == Init()
-    assert messages.read(msgpack.packb({"type": "OggOpus", "data": b"OggS"})) == OggOpus(b"OggS")
-    assert messages.read(msgpack.packb({"type": "OggOpus", "data": list(b"OggS")})) == OggOpus(b"OggS")
+    assert read(msgpack.packb({"type": "Marker", "id": -7})) == Marker(-7)
+    assert read(msgpack.packb({"type": "Init"})) == Init()
+    assert read(msgpack.packb({"type": "OggOpus", "data": b"OggS"})) == OggOpus(b"OggS")
+    assert read(msgpack.packb({"type": "OggOpus", "data": list(b"OggS")})) == OggOpus(b"OggS")
 
 
 BAD: list[tuple[Any, str]] = [
@@ -65,12 +71,12 @@ BAD: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("message", "sentence"), BAD)
 def test_what_is_not_of_the_form_is_told_in_a_sentence(message: Any, sentence: str) -> None:
     with pytest.raises(BadMessage, match=sentence):
-        messages.read(message if isinstance(message, bytes) else msgpack.packb(message))
+        read(message if isinstance(message, bytes) else msgpack.packb(message))
 
 
 def test_a_message_too_big_is_told_so() -> None:
     with pytest.raises(MessageTooBig, match="longer than 524,288 bytes"):
-        messages.read(bytes(messages.MAX_MESSAGE_BYTES + 1))
+        read(bytes(moshi_messages.MAX_MESSAGE_BYTES + 1))
 
 
 def test_what_a_step_gave_is_written_as_moshi_server_writes_it() -> None:
@@ -84,6 +90,6 @@ def test_what_a_step_gave_is_written_as_moshi_server_writes_it() -> None:
 
 
 def test_the_other_messages_are_written_as_moshi_server_writes_them() -> None:
-    assert msgpack.unpackb(messages.ready({"boot": "cold"})) == {"type": "Ready", "boot": {"boot": "cold"}}
+    assert msgpack.unpackb(moshi_messages.ready({"boot": "cold"})) == {"type": "Ready", "boot": {"boot": "cold"}}
     assert msgpack.unpackb(messages.marker(3)) == {"type": "Marker", "id": 3}
-    assert msgpack.unpackb(messages.error("No.")) == {"type": "Error", "message": "No."}
+    assert msgpack.unpackb(moshi_messages.error("No.")) == {"type": "Error", "message": "No."}

@@ -187,7 +187,7 @@ BAD: list[tuple[bytes | str, CloseCode, str]] = [
     (pack({"type": "Audio", "pcm": "loud"}), CloseCode.PROTOCOL_ERROR, "list of numbers"),
     (pack({"type": "Audio", "pcm": [float("nan")]}), CloseCode.PROTOCOL_ERROR, "not finite"),
     (pack({"type": "OggOpus", "data": b"this is not Ogg " * 40}), CloseCode.PROTOCOL_ERROR, "not Ogg Opus"),
-    (audio(np.zeros(150_000)), CloseCode.MESSAGE_TOO_BIG, "send sound in smaller parts"),
+    (audio(np.zeros(150_000)), CloseCode.MESSAGE_TOO_BIG, "send it in smaller parts"),
 ]
 
 
