@@ -26,12 +26,15 @@ from gpu_workers.moshi.batch import MoshiBatch
 from gpu_workers.moshi.checkpoint import Checkpoint
 from gpu_workers.stt import tiny as tiny_stt
 from gpu_workers.stt.batch import SttBatch
+from gpu_workers.tts import tiny as tiny_tts
+from gpu_workers.tts.batch import TtsBatch
 
 MAKE: dict[str, Callable[[Checkpoint, int], sizing.Batch]] = {
     "moshi": lambda checkpoint, places: MoshiBatch(checkpoint, places=places),
     "stt": lambda checkpoint, places: SttBatch(checkpoint, places=places),
+    "tts": lambda checkpoint, places: TtsBatch(checkpoint, places=places),
 }
-TINY = {"moshi": tiny_moshi.write_checkpoint, "stt": tiny_stt.write_checkpoint}
+TINY = {"moshi": tiny_moshi.write_checkpoint, "stt": tiny_stt.write_checkpoint, "tts": tiny_tts.write_checkpoint}
 FRAMES = 100
 
 

@@ -20,6 +20,8 @@ LOUD = 0.02
 """A frame of the agent whose loudest sample is above this is not silence."""
 SILENT_FRAMES = 6
 """So many silent frames (0.5 s) end an utterance of the agent."""
+TOLD_FRAMES = 62
+"""After so many (5 s) of an utterance that goes on, what was said is reported: who hangs up then loses no more."""
 KEPT_MESSAGES = 256
 HALF_FRAME = 960
 
@@ -38,6 +40,7 @@ class Turns:
         self._index = -1
         self._silent_frames = SILENT_FRAMES
         self._words: list[str] = []
+        self._untold_frames = 0
 
     def heard(self, event: Heard) -> None:
         """Listen to what the caller sent."""
@@ -58,7 +61,8 @@ class Turns:
             is_loud and self._silent_frames >= SILENT_FRAMES and (self._index < 0 or self._ended_message is not None)
         )
         self._silent_frames = 0 if is_loud else self._silent_frames + 1
-        if self._silent_frames == SILENT_FRAMES or begins:
+        self._untold_frames += 1
+        if self._silent_frames == SILENT_FRAMES or begins or self._untold_frames == TOLD_FRAMES:
             await self.finish()
         if begins:
             self._begin(spoken)
@@ -72,6 +76,7 @@ class Turns:
         """Report what the agent has said so far, if anything."""
         words = "".join(self._words).strip()
         self._words.clear()
+        self._untold_frames = 0
         if words:
             await self._line.send_metadata(protocol.transcript(turn=max(0, self._index), role="agent", words=words))
 

@@ -237,6 +237,7 @@ class AuditEntry(TenantOwned):
     details = models.JSONField(default=dict)
 
     class Meta:
+        verbose_name_plural = "audit entries"
         ordering = ["-occurred_at"]
         indexes = [models.Index(fields=["tenant", "-occurred_at"], name="audit_by_time")]
 

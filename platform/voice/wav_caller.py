@@ -29,6 +29,8 @@ Samples = NDArray[np.float32]
 
 FRAME_SAMPLES = 960  # 40 ms, a length that Opus knows
 FRAME_SECONDS = FRAME_SAMPLES / SAMPLE_RATE_HZ
+LONGEST_REPLY_SECONDS = 20.0
+"""An agent that talks for longer, as one that listens and speaks at once may, is talked over."""
 QUIET_AFTER_REPLY_SECONDS = 1.2
 """A reply is over when it has been quiet for so long; sentences of one reply are closer together."""
 AUDIBLE = 0.003
@@ -166,8 +168,15 @@ class WavCaller:
             await self._hear_reply(since=self._now(), timeout_seconds=GREETING_SECONDS)
 
     async def _hear_reply(self, *, since: float, timeout_seconds: float) -> None:
-        while not (self._audible_until > since and self._now() > self._audible_until + QUIET_AFTER_REPLY_SECONDS):
-            if self._audible_until <= since and self._now() > since + timeout_seconds:
+        """Wait until the agent has said something and is quiet again, or has talked on and on."""
+        began: float | None = None
+        while True:
+            now = self._now()
+            if self._audible_until > since:
+                began = now if began is None else began
+                if now > min(self._audible_until + QUIET_AFTER_REPLY_SECONDS, began + LONGEST_REPLY_SECONDS):
+                    return
+            elif now > since + timeout_seconds:
                 raise CallFailed(f"The agent said nothing for {timeout_seconds:.0f} seconds.")
             await asyncio.sleep(FRAME_SECONDS)
 

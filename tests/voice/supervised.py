@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -23,8 +24,14 @@ SUPERVISOR_TOKEN = "a-token-of-the-tests"
 
 
 @contextmanager
-def supervisor_with_a_pool(tenant: Tenant, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """Run a supervisor with one warm CPU worker for the tenant; yields what a gateway needs to reach it."""
+def supervisor_with_a_pool(
+    tenant: Tenant, folder: Path, monkeypatch: pytest.MonkeyPatch, **checkpoints: Path
+) -> Iterator[dict[str, str]]:
+    """Run a supervisor with one warm CPU worker for the tenant; yields what a gateway needs to reach it.
+
+    Args:
+        checkpoints: further kinds of worker to have one of, and the folders of their weights.
+    """
     supervisor = Process(
         [sys.executable, "-m", "provisioning.backends.local.supervisor", "--port", "0", "--state-dir", str(folder)],
         output=folder / "supervisor.log",
@@ -35,20 +42,22 @@ def supervisor_with_a_pool(tenant: Tenant, folder: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(settings, "LOCAL_SUPERVISOR_URL", address)
         monkeypatch.setattr(settings, "LOCAL_SUPERVISOR_TOKEN", SUPERVISOR_TOKEN)
         deploy_pool(tenant)
+        for worker, checkpoint in checkpoints.items():
+            deploy_pool(tenant, worker=worker, checkpoint=str(checkpoint))
         yield {"LOCAL_SUPERVISOR_URL": address, "LOCAL_SUPERVISOR_TOKEN": SUPERVISOR_TOKEN}
     finally:
         supervisor.stop(signal.SIGTERM, timeout_seconds=30)
 
 
-def deploy_pool(tenant: Tenant) -> None:
+def deploy_pool(tenant: Tenant, **fields: Any) -> None:
     """Make a pool with one warm container and wait until calls may go there."""
     with enter_tenant(tenant.id):
-        pool = create_pool(actor=None, min_containers=1, max_containers=1, sessions_per_container=2)
+        pool = create_pool(actor=None, min_containers=1, max_containers=1, sessions_per_container=2, **fields)
 
     def is_ready() -> bool:
         applying.apply_pool(tenant.id, pool.id)
         with enter_tenant(tenant.id):
-            deployment = Deployment.objects.get()
+            deployment = Deployment.objects.get(pool=pool)
             assert deployment.state != Deployment.State.FAILED, deployment.problem
             return deployment.state == Deployment.State.READY
 

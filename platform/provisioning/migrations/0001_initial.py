@@ -97,6 +97,7 @@ class Migration(migrations.Migration):
                 ('tenant', models.ForeignKey(editable=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='tenants.tenant')),
             ],
             options={
+                'verbose_name_plural': 'cost entries',
                 'ordering': ['occurred_at'],
                 'indexes': [models.Index(fields=['tenant', 'call_id'], name='costs_of_call'), models.Index(fields=['tenant', '-occurred_at'], include=('part', 'nano_dollars'), name='costs_by_time'), models.Index(condition=models.Q(('part', 'active')), fields=['container'], name='costs_of_container')],
                 'constraints': [models.UniqueConstraint(fields=('tenant', 'idempotency_key'), name='cost_once_per_key')],

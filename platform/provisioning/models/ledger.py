@@ -126,6 +126,7 @@ class CostEntry(TenantOwned):
 
     class Meta:
         ordering = ["occurred_at"]
+        verbose_name_plural = "cost entries"
         constraints = [models.UniqueConstraint(fields=["tenant", "idempotency_key"], name="cost_once_per_key")]
         indexes = [
             models.Index(fields=["tenant", "call_id"], name="costs_of_call"),

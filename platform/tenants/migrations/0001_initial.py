@@ -101,6 +101,7 @@ class Migration(migrations.Migration):
                 ('tenant', models.ForeignKey(editable=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='tenants.tenant')),
             ],
             options={
+                'verbose_name_plural': 'audit entries',
                 'ordering': ['-occurred_at'],
             },
         ),
