@@ -50,9 +50,16 @@ async def status(port: int) -> dict[str, Any]:
 
 
 async def nobody_is_left(port: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while (await status(port))["sessions"]:
             await asyncio.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+async def all_places_free(request: pytest.FixtureRequest) -> None:
+    """Wait until the last test's callers have left the worker that tests share."""
+    if "port" in request.fixturenames:
+        await nobody_is_left(request.getfixturevalue("port"))
 
 
 @contextlib.asynccontextmanager
