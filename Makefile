@@ -88,7 +88,9 @@ bench: $(DEVELOPMENT)
 COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 $(UPGRADE)
 
 bench-engines: $(DEVELOPMENT) $(ENGINES)
+	@$(MODELS)
 	$(BIN)/python -m benchmarks.engines
+	$(BIN)/python -m benchmarks.worker_turns
 
 requirements: $(DEVELOPMENT)
 	@$(COMPILE) requirements/base.in -o requirements/base.txt
