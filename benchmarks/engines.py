@@ -51,7 +51,7 @@ def main() -> None:
     for kind in arguments.kind:
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = checkpoints.load(arguments.checkpoint or TINY[kind](Path(folder)))
-        rows += list(measure(kind, checkpoint, arguments.places))
+            rows += measure(kind, checkpoint, arguments.places)
     if arguments.json:
         print(json.dumps(rows))
         return
