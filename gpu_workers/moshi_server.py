@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import abc
 import logging
 from typing import Any
 
-import torch
-
 from gpu_workers import moshi_messages
-from gpu_workers.batching import BatchFailed, FrameTimes, NoPlace, Stepper
-from gpu_workers.engine import Identity
+from gpu_workers.batch_engine import BatchEngine
+from gpu_workers.batching import BatchFailed, NoPlace
 from gpu_workers.line import LineClosed, receive_binary
-from gpu_workers.metrics import Metrics
-from gpu_workers.moshi import checkpoint as checkpoints
-from gpu_workers.moshi.checkpoint import Checkpoint
 from gpu_workers.moshi_messages import BadMessage, MessageTooBig
 from gpu_workers.protocol import CloseCode
-from gpu_workers.sizing import Batch
 from gpu_workers.visit import Visit, close, send_quietly
 
 logger = logging.getLogger(__name__)
@@ -25,39 +20,11 @@ NO_PLACE = "No free channels: try again later."
 FAILED = "The model failed: connect again."
 
 
-class MoshiServerEngine:
+class MoshiServerEngine(BatchEngine):
     """Holds sessions, and ends each with the protocol's words for what went wrong. Kinds say what a session is."""
 
-    kind: str
     path: str
     refusal: bytes | None = moshi_messages.error(NO_PLACE)
-
-    def __init__(self, *, checkpoint: str | None = None, max_sessions: int = 4) -> None:
-        if checkpoint is None:
-            raise ValueError(
-                f"{self.kind} needs the folder of a checkpoint: python -m gpu_workers {self.kind} --checkpoint DIR."
-            )
-        self._folder = checkpoint
-        self._max_sessions = max_sessions
-
-    def load(self) -> None:
-        """Load the weights, and step the largest batch that keeps up until it is warm."""
-        torch.set_num_threads(1)  # a pool of threads would not survive the fork of a loaded parent
-        self._batch = self._make_batch(checkpoints.load(self._folder), at_most=self._max_sessions)
-
-    @property
-    def places(self) -> int:
-        """How many streams the device carries in real time."""
-        return self._batch.places
-
-    def attach(self, identity: Identity, metrics: Metrics) -> None:
-        self._stepper = Stepper(
-            self._batch,
-            times=FrameTimes(
-                stepped=lambda seconds, places: metrics.frame_seconds.observe(seconds),
-                late=metrics.late_frames.inc,
-            ),
-        )
 
     async def serve(self, visit: Visit) -> str:
         """Hold a session until the client hangs up or has all it asked for, and return why it ended."""
@@ -78,13 +45,7 @@ class MoshiServerEngine:
         await close(visit.socket, CloseCode.NORMAL)
         return why
 
-    async def close(self) -> None:
-        self._stepper.stop()
-
-    def _make_batch(self, checkpoint: Checkpoint, *, at_most: int) -> Batch:
-        """Return a warm batch of as many places as the device carries."""
-        raise NotImplementedError
-
+    @abc.abstractmethod
     async def _hold(self, visit: Visit) -> str:
         """Hold a session, and return why it ended.
 
@@ -93,7 +54,6 @@ class MoshiServerEngine:
             ConnectionError: the client has gone, or takes nothing any more.
             NoPlace, BatchFailed
         """
-        raise NotImplementedError
 
 
 async def receive(visit: Visit, *, timeout_seconds: float) -> tuple[str, dict[str, Any]] | None:

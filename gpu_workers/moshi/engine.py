@@ -8,16 +8,14 @@ import logging
 import secrets
 
 import numpy as np
-import torch
 
 from gpu_workers import protocol, speech_detector
-from gpu_workers.batching import FrameTimes, NoPlace, Stepper, Stream
+from gpu_workers.batch_engine import BatchEngine
+from gpu_workers.batching import NoPlace, Stream
 from gpu_workers.chat import ChatEngine
-from gpu_workers.engine import Identity
 from gpu_workers.line import Heard, Line, LineClosed
-from gpu_workers.metrics import Metrics
-from gpu_workers.moshi import checkpoint as checkpoints
 from gpu_workers.moshi.batch import Forced, MoshiBatch, Opening
+from gpu_workers.moshi.checkpoint import Checkpoint
 from gpu_workers.moshi.prompting import Prompter
 from gpu_workers.moshi.turns import Turns
 from gpu_workers.protocol import CloseCode, Start
@@ -29,36 +27,14 @@ FRAME_SAMPLES = 1_920
 """80 ms of 24 kHz."""
 
 
-class MoshiEngine(ChatEngine):
+class MoshiEngine(BatchEngine, ChatEngine):
     kind = "moshi"
+    _batch: MoshiBatch
 
-    def __init__(self, *, checkpoint: str | None = None, max_sessions: int = 4) -> None:
-        if checkpoint is None:
-            raise ValueError("Moshi needs the folder of a checkpoint: python -m gpu_workers moshi --checkpoint DIR.")
-        self._folder = checkpoint
-        self._max_sessions = max_sessions
-
-    def load(self) -> None:
-        """Load the weights, and step the largest batch that keeps up until it is warm."""
-        torch.set_num_threads(1)  # a pool of threads would not survive the fork of a loaded parent
-        loaded = checkpoints.load(self._folder)
-        self._prompter = Prompter.of(loaded)
-        self._batch = largest_batch(lambda places: MoshiBatch(loaded, places=places), at_most=self._max_sessions)
+    def _make_batch(self, checkpoint: Checkpoint, *, at_most: int) -> MoshiBatch:
+        self._prompter = Prompter.of(checkpoint)
         self._detector = speech_detector.load_model()
-
-    @property
-    def places(self) -> int:
-        """How many sessions the device carries in real time."""
-        return self._batch.places
-
-    def attach(self, identity: Identity, metrics: Metrics) -> None:
-        self._stepper = Stepper(
-            self._batch,
-            times=FrameTimes(
-                stepped=lambda seconds, places: metrics.frame_seconds.observe(seconds),
-                late=metrics.late_frames.inc,
-            ),
-        )
+        return largest_batch(lambda places: MoshiBatch(checkpoint, places=places), at_most=at_most)
 
     async def converse(self, start: Start, line: Line) -> None:
         if start.history:
@@ -74,9 +50,6 @@ class MoshiEngine(ChatEngine):
             await conversation.hold()
         finally:
             stream.leave()
-
-    async def close(self) -> None:
-        self._stepper.stop()
 
     def _opening(self, start: Start) -> Opening:
         prompt: tuple[Forced, ...] = ()
