@@ -51,7 +51,7 @@ def measure(folder: Path, parts: Sequence[str]) -> Iterator[Figure]:
         demo.press_ctrl_c()
     with Demo(folder, *ports) as demo:
         yield Figure("second start of a demo", demo.until_ready(), unit="s", goal=10)
-        _be_beside(demo)
+        be_beside(demo)
         try:
             for part in parts:
                 yield from importlib.import_module(f"benchmarks.{part}").measure()
@@ -62,7 +62,7 @@ def measure(folder: Path, parts: Sequence[str]) -> Iterator[Figure]:
         demo.press_ctrl_c()
 
 
-def _be_beside(demo: Demo) -> None:
+def be_beside(demo: Demo) -> None:
     """Be a process beside the demo, as its commands are."""
     os.environ.update(demo.variables, LOG_LEVEL="WARNING", DJANGO_SETTINGS_MODULE="config.settings")
     import django

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import hmac
 import json
 import os
@@ -34,7 +35,7 @@ from config.checks import refuse_insecure_start  # noqa: E402
 from config.tracing import start_tracing  # noqa: E402
 from gpu_workers.protocol import MAX_MESSAGE_BYTES  # noqa: E402
 from provisioning.backends import BACKENDS, OpenBackends  # noqa: E402
-from voice.frames import BoundedWebSockets  # noqa: E402
+from voice.caller_protocol import CallerProtocol  # noqa: E402
 from voice.gateway import Gateway  # noqa: E402
 from voice.options import Options  # noqa: E402
 
@@ -142,10 +143,23 @@ async def running_gateway() -> AsyncIterator[Gateway]:
             gateway = Gateway(options, pool, backends)
             _drain_before_stopping(gateway)
             log.info("gateway.started", region=options.region)
+            _collect_garbage_seldom()
+            writing = asyncio.create_task(gateway.quiet_calls.keep_writing(), name="write checkpoints")
             yield gateway
+            writing.cancel()
     finally:
         await pool.close()
         stop_tracing()
+
+
+def _collect_garbage_seldom() -> None:
+    """Leave what stands since the start alone, and look through the rest less often: a full collection stops all audio.
+
+    What a call leaves behind is mostly freed by counting; what is not can wait.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 async def _limit_transactions(connection: psycopg.AsyncConnection[Any]) -> None:
@@ -219,10 +233,8 @@ def main() -> None:
         port=arguments.port,
         # Its limit on headers is the reason: the faster parser has none, and calls are few requests.
         http="h11",
-        ws=BoundedWebSockets,
+        ws=CallerProtocol,
         ws_max_size=MAX_MESSAGE_BYTES,
-        # Opus does not shrink further: compression would cost memory and time for nothing.
-        ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,
         # An access log, and what uvicorn says at level info, would hold tickets.

@@ -6,7 +6,6 @@ The gateway and the sweeper close calls through the same function; the epoch dec
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import datetime
 import time
@@ -51,14 +50,14 @@ class Fenced(Exception):
 
 
 async def keep_writing(pool: AsyncConnectionPool[Any], call: OngoingCall, options: Options) -> None:
-    """Write a checkpoint soon after there is news, and every `checkpoint_seconds`; until cancelled."""
+    """Write a checkpoint soon after there is news, until cancelled. See also voice.checkpoints."""
     while not call.is_fenced:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(options.checkpoint_seconds):
-                await call.news.wait()
+        await call.news.wait()
+        pause_seconds = options.checkpoint_seconds
         try:
             await save_checkpoint(pool, call, options)
-            live.announce(call.tenant_id, "turn", _figures(call))
+            live.announce(call.tenant_id, "turn", figures_of(call))
+            pause_seconds = NEWS_PAUSE_SECONDS
         except Fenced:
             log.warning("call.fenced")
             call.is_fenced = True
@@ -67,7 +66,7 @@ async def keep_writing(pool: AsyncConnectionPool[Any], call: OngoingCall, option
             log.warning("database.away", problem=repr(problem))
         except Exception:
             log.exception("checkpoint.failed")
-        await asyncio.sleep(NEWS_PAUSE_SECONDS)
+        await asyncio.sleep(pause_seconds)
 
 
 async def save_checkpoint(pool: AsyncConnectionPool[Any], call: OngoingCall, options: Options) -> None:
@@ -85,6 +84,7 @@ async def save_checkpoint(pool: AsyncConnectionPool[Any], call: OngoingCall, opt
         except BaseException:
             call.give_back(unsaved)
             raise
+        call.written = time.monotonic()
 
 
 async def _write_checkpoint(
@@ -92,11 +92,11 @@ async def _write_checkpoint(
 ) -> None:
     async with connection.pipeline():
         await enter_tenant_async(connection, call.tenant_id)
-        written = await connection.execute(statements.CHECKPOINT, _checkpoint_values(call))
+        written = await connection.execute(statements.CHECKPOINT, checkpoint_values(call))
         for turn in unsaved.turns:
             await connection.execute(statements.SAVE_TURN, _turn_values(call, turn))
         for session in call.sessions:
-            await connection.execute(statements.SAVE_SESSION, _session_values(call, session))
+            await connection.execute(statements.SAVE_SESSION, session_values(call, session))
         await connection.execute(
             statements.TAKE_LINE,
             {"tenant_id": call.tenant_id, "call_id": call.call_id, "seconds": options.lease_seconds},
@@ -132,7 +132,7 @@ async def close_call(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: 
             log.exception("call.news_lost")
             call.take_news()
             continue
-        live.announce(call.tenant_id, "ended", {**_figures(call), "end_reason": ending.reason.value})
+        live.announce(call.tenant_id, "ended", {**figures_of(call), "end_reason": ending.reason.value})
         return
 
 
@@ -211,7 +211,7 @@ async def end_call(
     )
 
 
-def _figures(call: OngoingCall) -> dict[str, Any]:
+def figures_of(call: OngoingCall) -> dict[str, Any]:
     turn = call.last_turn
     return {
         "id": str(call.call_id),
@@ -222,7 +222,7 @@ def _figures(call: OngoingCall) -> dict[str, Any]:
     }
 
 
-def _checkpoint_values(call: OngoingCall) -> dict[str, Any]:
+def checkpoint_values(call: OngoingCall) -> dict[str, Any]:
     session = call.session
     return {
         "id": call.call_id,
@@ -263,7 +263,7 @@ def _turn_values(call: OngoingCall, turn: TurnTimes) -> dict[str, Any]:
     }
 
 
-def _session_values(call: OngoingCall, session: HeldSession) -> dict[str, Any]:
+def session_values(call: OngoingCall, session: HeldSession) -> dict[str, Any]:
     active_ms = session.active_ms(time.monotonic())
     return {
         "id": session.id,

@@ -21,12 +21,15 @@ from gpu_workers.protocol import CloseCode
 from provisioning.backends import OpenBackends
 from voice import live, metrics
 from voice.admission import Admitted, Refused, Request, admit, read_path
+from voice.caller_protocol import EXTENSION
 from voice.calls import DATABASE_AWAY, Ending, close_call, keep_writing
+from voice.checkpoints import QuietCalls
+from voice.frames import ABNORMAL, Frames
 from voice.models import EndReason
 from voice.ongoing import OngoingCall, now
 from voice.options import Options
 from voice.reaching import reached_worker
-from voice.relay import pump, run_until_first
+from voice.relay import pump, run_until_first, splice
 from voice.sockets import CallerFault, CallerSocket, SideLost, WorkerSocket, WorkerUnavailable
 from voice.starting import parts_of, start_of, warn_before_seconds
 
@@ -50,6 +53,7 @@ class Gateway:
         self.options = options
         self.pool = pool
         self.backends = backends
+        self.quiet_calls = QuietCalls(pool, options)
         self.is_draining = False
         self.calls: set[asyncio.Task[None]] = set()
         self.goodbye = asyncio.Event()
@@ -57,7 +61,8 @@ class Gateway:
 
     async def take_call(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         """Serve one WebSocket request: a call, or a refusal told by a close code."""
-        began, caller = time.monotonic(), CallerSocket(receive, send)
+        began, extension = time.monotonic(), scope.get("extensions", {}).get(EXTENSION)
+        caller = CallerSocket(receive, send, frames=extension and extension["connection"])
         try:
             await caller.accept()
         except SideLost:
@@ -124,13 +129,15 @@ class Gateway:
         ):
             log.info("call.opened", agent=admitted.agent_slug, channel=admitted.channel)
             live.announce(call.tenant_id, "opened", {"id": str(call.call_id), "agent": admitted.agent_slug})
-            writing = asyncio.create_task(keep_writing(self.pool, call, self.options), name="write checkpoints")
+            writing = asyncio.create_task(keep_writing(self.pool, call, self.options), name="write news")
+            self.quiet_calls.add(call)
             conversation = _Conversation(self, caller, admitted, call)
             ending = FAILED
             try:
                 ending = await conversation.hold()
             finally:
                 call.end()
+                self.quiet_calls.remove(call)
                 writing.cancel()
                 await asyncio.gather(writing, return_exceptions=True)
                 await self._close(caller, conversation, call, ending)
@@ -228,14 +235,24 @@ class _Conversation:
         await self.caller.send(self.worker.handshake)
         self.call.become_ready()
         await self.caller.send(self._call_metadata())
-        return await run_until_first(
-            {
-                "caller to worker": self._carry_to_worker(self.worker),
-                "worker to caller": self._carry_to_caller(self.worker),
-                "clock": self._watch_clock(self.worker),
-                "stats": self._tell_stats(),
-            }
-        )
+        watches = {"clock": self._watch_clock(self.worker), "stats": self._tell_stats()}
+        if self.caller.frames is not None:
+            return await run_until_first({"splice": self._splice(self.worker, self.caller.frames), **watches})
+        carries = {
+            "caller to worker": self._carry_to_worker(self.worker),
+            "worker to caller": self._carry_to_caller(self.worker),
+        }
+        return await run_until_first({**carries, **watches})
+
+    async def _splice(self, worker: WorkerSocket, frames: Frames) -> Ending:
+        with contextlib.suppress(SideLost):  # which the splice finds too
+            await pump(worker.held(), self.caller, self.call.from_worker)
+            await pump(self.caller.held(), worker, self.call.from_caller)
+        first = await splice(frames, worker.frames, self.call.from_caller, self.call.from_worker)
+        if first is worker.frames:
+            return _worker_ending(worker)
+        self.caller.note_close(frames.close_code or ABNORMAL)
+        return await self._how_caller_ended()
 
     async def _carry_to_worker(self, worker: WorkerSocket) -> Ending:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,46 +16,74 @@ _FROM_CALLER = frozenset(int(kind) for kind in CALLER_KINDS)
 _FROM_WORKER = frozenset({int(Kind.AUDIO), int(Kind.TEXT), int(Kind.ERROR)})
 
 
-class Counts:
+class Counts(abc.ABC):
     """Messages and bytes that passed in one direction, and the times of its audio messages."""
+
+    __slots__ = (
+        "_delays",
+        "audio_times",
+        "bytes",
+        "discarded",
+        "first_audio",
+        "last_arrived_at",
+        "messages",
+        "waiting_since",
+    )
 
     def __init__(self, delays: DurationHistogram) -> None:
         self.messages = 0
         self.bytes = 0
         self.discarded = 0
-        self.audio = TimeRing()
+        self.audio_times = TimeRing()
+        self.first_audio: float | None = None
         self.last_arrived_at = time.monotonic()
         self.waiting_since: float | None = None
-        """When the message began to wait for the other side to take it; None while none does."""
+        """When messages began to wait for the other side to take them; None while none does."""
         self._delays = delays
 
-    def departed(self, message: bytes, arrived_at: float, at: float) -> None:
-        self.waiting_since = None
+    def audio(self, size_bytes: int, at: float) -> None:
+        if self.first_audio is None:
+            self.first_audio = at
         self.messages += 1
-        self.bytes += len(message)
+        self.bytes += size_bytes
+        self.last_arrived_at = at
+        self.audio_times.append(at)
+
+    def other(self, kind: int, message: Callable[[], bytes], size_bytes: int, at: float) -> bool:
+        self.last_arrived_at = at
+        passes = self._passes(kind, message)
+        if passes:
+            self.messages += 1
+            self.bytes += size_bytes
+        return passes
+
+    def departed(self, arrived_at: float, at: float) -> None:
         self._delays.add((at - arrived_at) * 1000)
+
+    @abc.abstractmethod
+    def _passes(self, kind: int, message: Callable[[], bytes]) -> bool:
+        """Return whether a message that is no audio may pass."""
 
 
 class FromCaller(Counts):
     """Lets audio, control and pings pass. Remembers when each audio message arrived."""
 
-    def arrived(self, message: bytes, at: float) -> bool:
-        self.last_arrived_at = at
-        kind = message[0] if message else -1
-        if kind not in _FROM_CALLER:
-            self.discarded += 1
-            return False
-        if kind == _AUDIO:
-            self.audio.append(at)
-        self.waiting_since = at
-        return True
+    __slots__ = ()
+
+    def _passes(self, kind: int, message: Callable[[], bytes]) -> bool:
+        if kind in _FROM_CALLER:
+            return True
+        self.discarded += 1
+        return False
 
 
 class FromWorker(Counts):
     """Lets audio, text, errors and some metadata pass, and gives all metadata to `on_metadata`.
 
-    Remembers when each audio message was sent to the caller.
+    Remembers when each audio message was sent to the caller: it is when it came, or microseconds later.
     """
+
+    __slots__ = ("_on_malformed", "_on_metadata")
 
     def __init__(
         self,
@@ -64,29 +93,15 @@ class FromWorker(Counts):
         on_malformed: Callable[[str], None],
     ) -> None:
         super().__init__(delays)
-        self.first_audio: float | None = None
         self._on_metadata = on_metadata
         self._on_malformed = on_malformed
 
-    def arrived(self, message: bytes, at: float) -> bool:
-        self.last_arrived_at = at
-        kind = message[0] if message else -1
-        passes = self._read_metadata(message) if kind == _METADATA else kind in _FROM_WORKER
-        if passes:
-            self.waiting_since = at
-        elif kind != _METADATA:
-            self.discarded += 1
-        return passes
-
-    def departed(self, message: bytes, arrived_at: float, at: float) -> None:
-        super().departed(message, arrived_at, at)
-        if message[0] == _AUDIO:
-            self.audio.append(at)
-            self.first_audio = self.first_audio or at
-
-    def _read_metadata(self, message: bytes) -> bool:
+    def _passes(self, kind: int, message: Callable[[], bytes]) -> bool:
+        if kind != _METADATA:
+            self.discarded += kind not in _FROM_WORKER
+            return kind in _FROM_WORKER
         try:
-            document = read_metadata(message)
+            document = read_metadata(message())
         except ProtocolError as problem:
             self._on_malformed(str(problem))
             return False

@@ -110,6 +110,8 @@ class OngoingCall:
         """Set at each new turn, for who tells the caller; that one clears it."""
         self.news = asyncio.Event()
         """Set while there is something new to write."""
+        self.written = began
+        """When its counters were last written."""
         self.is_fenced = False
         """Another writer has closed this call."""
         self._first_reply: float | None = None
@@ -184,6 +186,7 @@ class OngoingCall:
     def give_back(self, news: News) -> None:
         self.unsaved_turns[:0] = news.turns
         self.unsaved_lines[:0] = news.lines
+        self.news.set()
 
     # --- what the worker reports -----------------------------------------------------------------------------------
     def hear_worker(self, document: dict[str, Any]) -> None:
@@ -204,20 +207,24 @@ class OngoingCall:
 
     def _hear_boot(self, document: dict[str, Any]) -> None:
         if self.session is None or not self.session.hear_boot(document):
-            self._complain("boot metadata")
+            return self._complain("boot metadata")
+        self.news.set()
 
     def _hear_part(self, document: dict[str, Any]) -> None:
         """Take in how a container that does a part of the work came to be."""
         session = next((each for each in self.sessions if each.role == document.get("part") != "engine"), None)
         if session is None or not session.hear_boot(document):
-            self._complain("part metadata")
+            return self._complain("part metadata")
+        self.news.set()
 
     def _hear_turn(self, document: dict[str, Any]) -> None:
-        turn = turn_times(document, caller=self.from_caller.audio, worker=self.from_worker.audio, began=self.began)
+        turn = turn_times(
+            document, caller=self.from_caller.audio_times, worker=self.from_worker.audio_times, began=self.began
+        )
         if turn is None or turn.index in self.turns:
             return self._complain("turn metadata")
         if self._first_reply is None:
-            self._first_reply = self.from_worker.audio.at(int(document["reply_message"]))
+            self._first_reply = self.from_worker.audio_times.at(int(document["reply_message"]))
         self.turns[turn.index] = turn
         self.unsaved_turns.append(turn)
         self.turn_was_heard.set()

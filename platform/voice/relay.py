@@ -1,14 +1,19 @@
 """Messages from one side to the other until the first side ends, as they are and with back-pressure.
 
-It knows nothing of Django, GPUs or audio. A pump holds one message at a time: awaiting `send` is the back-pressure.
+Two connections of our own are spliced: each hands the other the bytes that came. Where the caller's is a foreign
+server's, pumps carry one message at a time: awaiting `send` is the back-pressure.
+It knows nothing of Django, GPUs or audio.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterable, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
+
+from voice.frames import Frames, Passage, lets_pass
 
 Result = TypeVar("Result")
 
@@ -17,13 +22,26 @@ class Sink(Protocol):
     async def send(self, message: bytes) -> None: ...
 
 
-class Passage(Protocol):
-    """What watches one direction: says what may pass, counts, keeps times. Called once per message, never waits."""
+async def splice(caller: Frames, worker: Frames, from_caller: Passage, from_worker: Passage) -> Frames:
+    """Join two connections, and return the first that closes. Afterwards each keeps what comes."""
+    first: asyncio.Future[Frames] = asyncio.get_running_loop().create_future()
 
-    def arrived(self, message: bytes, at: float) -> bool:
-        """Return whether the message may pass. `at`: monotonic seconds."""
+    def closed(side: Frames) -> None:
+        if not first.done():
+            first.set_result(side)
 
-    def departed(self, message: bytes, arrived_at: float, at: float) -> None: ...
+    worker.pass_on_to(caller, from_worker)
+    caller.pass_on_to(worker, from_caller)
+    try:
+        for side in (worker, caller):
+            side.on_close = functools.partial(closed, side)
+            if side.close_code is not None:
+                closed(side)
+        return await first
+    finally:
+        for side in (worker, caller):
+            side.on_close = None
+            side.pass_no_more()
 
 
 async def pump(source: AsyncIterable[bytes], sink: Sink, passage: Passage) -> None:
@@ -35,9 +53,11 @@ async def pump(source: AsyncIterable[bytes], sink: Sink, passage: Passage) -> No
     clock = time.monotonic
     async for message in source:
         arrived_at = clock()
-        if passage.arrived(message, arrived_at):
+        if lets_pass(passage, message, arrived_at):
+            passage.waiting_since = arrived_at
             await sink.send(message)
-            passage.departed(message, arrived_at, clock())
+            passage.waiting_since = None
+            passage.departed(arrived_at, clock())
 
 
 async def run_until_first(parts: Mapping[str, Coroutine[Any, Any, Result]]) -> Result:

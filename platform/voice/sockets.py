@@ -13,14 +13,12 @@ from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
 from gpu_workers.protocol import MAX_MESSAGE_BYTES, CloseCode, Kind
+from voice.frames import Frames, SideClosed
+from voice.worker_protocol import WorkerProtocol, connect
 
-# A few frames between the sockets library and us: enough to keep both busy, little to hold when the caller is slow.
-WORKER_QUEUE_FRAMES = 8
-WORKER_WRITE_BYTES = 32_768
 # What a message takes beside its bytes: an empty one is not free to keep.
 MESSAGE_OVERHEAD_BYTES = 64
 # Who is gone does not answer a close frame.
@@ -68,9 +66,13 @@ class State(enum.Enum):
 class CallerSocket:
     """The caller: `accept`, `send`, `close`, and `async for` over binary messages until it closes."""
 
-    def __init__(self, receive: Any, send: Any, *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+    def __init__(
+        self, receive: Any, send: Any, *, frames: Frames | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
+    ) -> None:
         self._receive = receive
         self._send = send
+        self.frames = frames
+        """The connection itself, where the server gives it."""
         self._max_message_bytes = max_message_bytes
         self._held: collections.deque[bytes] = collections.deque()
         self.caller_state = State.CONNECTING
@@ -129,6 +131,15 @@ class CallerSocket:
             self._held.append(message)
         return False
 
+    async def held(self) -> AsyncIterator[bytes]:
+        """Give the messages that were kept."""
+        while self._held:
+            yield self._held.popleft()
+
+    def note_close(self, code: int) -> None:
+        """Take note of how the connection closed, where that was seen elsewhere."""
+        self._caller_closed({"code": code})
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
@@ -186,7 +197,7 @@ class WorkerSocket:
         self._headers = headers
         self._first_message = first_message
         self._timeout_seconds = timeout_seconds
-        self._connection: ClientConnection | None = None
+        self._frames: WorkerProtocol | None = None
         self.handshake = b""
         self._before_handshake: collections.deque[bytes] = collections.deque()
 
@@ -209,18 +220,22 @@ class WorkerSocket:
         await self.close()
 
     @property
-    def connection(self) -> ClientConnection:
-        assert self._connection is not None, "the worker's socket was not entered"
-        return self._connection
+    def frames(self) -> WorkerProtocol:
+        assert self._frames is not None, "the worker's socket was not entered"
+        return self._frames
 
     @property
     def close_code(self) -> int | None:
         """How the worker closed: 1006 where it just went away; None while it has not."""
-        return self.connection.close_code
+        return self.frames.close_code
 
     async def close(self) -> None:
         """Say goodbye and wait for the answer, for a short time."""
-        await self.connection.close()
+        self.frames.say_goodbye(1000)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                await self.frames.wait_closed()
+        self.frames.transport.close()
 
     async def send(self, message: bytes) -> None:
         """Send one message; returns when there is room for the next.
@@ -229,9 +244,14 @@ class WorkerSocket:
             SideLost: the worker has closed.
         """
         try:
-            await self.connection.send(message)
-        except ConnectionClosed as problem:
+            await self.frames.send(message)
+        except SideClosed as problem:
             raise SideLost from problem
+
+    async def held(self) -> AsyncIterator[bytes]:
+        """Give the messages that came before the handshake."""
+        while self._before_handshake:
+            yield self._before_handshake.popleft()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -239,56 +259,42 @@ class WorkerSocket:
     async def __anext__(self) -> bytes:
         if self._before_handshake:
             return self._before_handshake.popleft()
-        try:
-            while isinstance(message := await self.connection.recv(), str):
-                pass  # text frames are no part of the protocol: discarded like unknown kinds
-        except ConnectionClosed as problem:
-            raise StopAsyncIteration from problem
+        while isinstance(message := await self.frames.receive(), str):
+            pass  # text frames are no part of the protocol: discarded like unknown kinds
+        if message is None:
+            raise StopAsyncIteration
         return message
 
     async def _connect(self) -> None:
         try:
-            self._connection = await connect(
-                self._url,
-                additional_headers=dict(self._headers),
-                compression=None,
-                max_size=MAX_MESSAGE_BYTES,
-                max_queue=WORKER_QUEUE_FRAMES,
-                write_limit=WORKER_WRITE_BYTES,
-                open_timeout=None,
-                close_timeout=CLOSE_TIMEOUT_SECONDS,
-                proxy=None,
-                user_agent_header=None,
-            )
+            self._frames = await connect(self._url, self._headers)
         except InvalidStatus as problem:
             status = problem.response.status_code
             # 429 and 503 both mean "no room" (modal.md); everything else is a refusal.
             if status in (429, 503):
                 raise WorkerAtCapacity("The worker has no place left.") from problem
             raise WorkerUnavailable(f"The worker refused the session with status {status}.") from problem
-        except (OSError, InvalidHandshake, InvalidURI, EOFError) as problem:
+        except (OSError, InvalidHandshake, InvalidURI) as problem:
             raise WorkerUnavailable(f"The worker cannot be reached: {problem}") from problem
 
     async def _wait_for_handshake(self) -> None:
-        try:
-            await self.connection.send(self._first_message)
-            while True:
-                message = await self.connection.recv()
-                if isinstance(message, str) or not message:
-                    continue
-                if message[0] == Kind.HANDSHAKE:
-                    self.handshake = message
-                    return
-                if message[0] == Kind.ERROR:
-                    raise WorkerUnavailable(f"The worker reported: {message[1:].decode(errors='replace')}")
-                if message[0] == Kind.METADATA and len(self._before_handshake) < 16:
-                    self._before_handshake.append(message)
-        except ConnectionClosed as problem:
-            code = problem.rcvd.code if problem.rcvd else 1006
-            if code in (CloseCode.WORKER_AT_CAPACITY, CloseCode.TRY_AGAIN_LATER):
-                raise WorkerAtCapacity("The worker has no place left.") from problem
-            raise WorkerUnavailable(f"The worker closed before it could talk ({code}).") from problem
+        with contextlib.suppress(SideClosed):
+            await self.frames.send(self._first_message)
+        while (message := await self.frames.receive()) is not None:
+            if isinstance(message, str) or not message:
+                continue
+            if message[0] == Kind.HANDSHAKE:
+                self.handshake = message
+                return
+            if message[0] == Kind.ERROR:
+                raise WorkerUnavailable(f"The worker reported: {message[1:].decode(errors='replace')}")
+            if message[0] == Kind.METADATA and len(self._before_handshake) < 16:
+                self._before_handshake.append(message)
+        code = self.close_code
+        if code in (CloseCode.WORKER_AT_CAPACITY, CloseCode.TRY_AGAIN_LATER):
+            raise WorkerAtCapacity("The worker has no place left.")
+        raise WorkerUnavailable(f"The worker closed before it could talk ({code}).")
 
     async def _abandon(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+        if self._frames is not None:
+            await self.close()

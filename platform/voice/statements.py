@@ -96,6 +96,33 @@ SAVE_TURN = """
         %(llm_ttft_ms)s, %(tts_ttfb_ms)s, %(other_ms)s
     ) ON CONFLICT (tenant_id, call_id, index) DO NOTHING
 """
+CHECKPOINT_CALLS = """
+    UPDATE voice_call SET
+        last_checkpoint_at = clock_timestamp(), duration_ms = row.duration_ms, first_audio_ms = row.first_audio_ms,
+        gateway_ms_p50 = row.gateway_ms_p50, gateway_ms_p99 = row.gateway_ms_p99,
+        audio_in_messages = row.audio_in_messages, audio_in_bytes = row.audio_in_bytes,
+        audio_out_messages = row.audio_out_messages, audio_out_bytes = row.audio_out_bytes,
+        discarded_messages = row.discarded_messages
+    FROM jsonb_to_recordset(%(calls)s::jsonb) AS row (
+        id uuid, epoch integer, duration_ms bigint, first_audio_ms integer, gateway_ms_p50 double precision,
+        gateway_ms_p99 double precision, audio_in_messages bigint, audio_in_bytes bigint, audio_out_messages bigint,
+        audio_out_bytes bigint, discarded_messages bigint
+    )
+    WHERE voice_call.id = row.id AND voice_call.epoch = row.epoch AND voice_call.status <> 'ended'
+    RETURNING voice_call.id
+"""
+CHECKPOINT_SESSIONS = """
+    UPDATE voice_session SET active_ms = row.active_ms
+    FROM jsonb_to_recordset(%(sessions)s::jsonb) AS row (id uuid, call_id uuid, active_ms bigint)
+    JOIN voice_call ON voice_call.id = row.call_id AND voice_call.status <> 'ended'
+    WHERE voice_session.id = row.id
+"""
+KEEP_LINES = """
+    INSERT INTO voice_calllease (id, tenant_id, call_id, expires_at)
+    SELECT gen_random_uuid(), tenant_id, id, clock_timestamp() + make_interval(secs => %(seconds)s)
+    FROM voice_call WHERE id = ANY(%(call_ids)s) AND status <> 'ended'
+    ON CONFLICT (call_id) DO UPDATE SET expires_at = excluded.expires_at
+"""
 SAVE_SESSION = """
     INSERT INTO voice_session (
         id, tenant_id, call_id, role, pool_id, deployment_id, container, backend_ref, granted_at, ended_at,

@@ -18,19 +18,25 @@ PARTS = ("end_of_turn", "stt", "llm_ttft", "tts_ttfb")
 class TimeRing:
     """The times of the last messages of one direction, by their index from 0."""
 
-    def __init__(self, size: int = 4096) -> None:
-        self._times = array.array("d", bytes(8 * size))
+    __slots__ = ("_size", "_times", "count")
+
+    def __init__(self, size: int = 2048) -> None:
+        self._size = size
+        self._times = array.array("d")
         self.count = 0
 
     def append(self, at: float) -> None:
-        self._times[self.count % len(self._times)] = at
+        if self.count < self._size:  # short calls need not hold a long memory
+            self._times.append(at)
+        else:
+            self._times[self.count % self._size] = at
         self.count += 1
 
     def at(self, index: int | None) -> float | None:
         """Return the time of a message, or None where it has not passed or is forgotten."""
-        if index is None or not max(0, self.count - len(self._times)) <= index < self.count:
+        if index is None or not max(0, self.count - self._size) <= index < self.count:
             return None
-        return self._times[index % len(self._times)]
+        return self._times[index % self._size]
 
 
 class DurationHistogram:

@@ -18,8 +18,9 @@ from websockets.exceptions import ConnectionClosed
 from gpu_workers import protocol
 from gpu_workers.protocol import MAX_MESSAGE_BYTES, CloseCode
 from tests.voice.processes import scripted_worker, until
+from voice.caller_protocol import EXTENSION, CallerProtocol
 from voice.metering import FromCaller, FromWorker
-from voice.relay import pump, run_until_first
+from voice.relay import pump, run_until_first, splice
 from voice.sockets import (
     CallerFault,
     CallerSocket,
@@ -30,6 +31,15 @@ from voice.sockets import (
     WorkerUnavailable,
 )
 from voice.times import DurationHistogram
+
+PLAIN = "websockets-sansio"
+server: Any = CallerProtocol
+
+
+@pytest.fixture(autouse=True, params=[CallerProtocol, PLAIN], ids=["splice", "pumps"])
+def _server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test on our server, whose connections are spliced, and on a foreign one, with pumps."""
+    monkeypatch.setitem(globals(), "server", request.param)
 
 
 class Relay:
@@ -42,7 +52,9 @@ class Relay:
         self.malformed: list[str] = []
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        caller = CallerSocket(receive, send)
+        extension = scope["extensions"].get(EXTENSION)
+        assert (extension is None) is (server == PLAIN)
+        caller = CallerSocket(receive, send, frames=extension and extension["connection"])
         await caller.accept()
         try:
             await self._hold(caller)
@@ -57,14 +69,24 @@ class Relay:
         start = protocol.Start(call_id="call-1").to_message()
         async with WorkerSocket(self.url, {}, first_message=start, timeout_seconds=1.0) as worker:
             await caller.send(worker.handshake)
-            end = await run_until_first(
+            end = await self._join(caller, worker)
+            self.ends.append((end, worker.close_code if end == "worker" else caller.close_code))
+        await caller.close(CloseCode.NORMAL)
+
+    async def _join(self, caller: CallerSocket, worker: WorkerSocket) -> str:
+        if caller.frames is None:
+            return await run_until_first(
                 {
                     "caller": self._carry(caller, worker, self.from_caller, "caller"),
                     "worker": self._carry(worker, caller, self.from_worker, "worker"),
                 }
             )
-            self.ends.append((end, worker.close_code if end == "worker" else caller.close_code))
-        await caller.close(CloseCode.NORMAL)
+        await pump(worker.held(), caller, self.from_worker)
+        first = await splice(caller.frames, worker.frames, self.from_caller, self.from_worker)
+        if first is worker.frames:
+            return "worker"
+        caller.note_close(caller.frames.close_code or 0)
+        return "caller"
 
     async def _carry(self, source: Any, sink: Any, passage: Any, name: str) -> str:
         try:
@@ -79,20 +101,20 @@ async def serving(relay: Relay) -> AsyncIterator[str]:
     config = uvicorn.Config(
         relay,
         port=0,
-        ws="websockets-sansio",
-        ws_max_size=2 * MAX_MESSAGE_BYTES,
+        ws=server,
+        ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         timeout_graceful_shutdown=5,
     )
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    await until(lambda: server.started, what="the server's start")
+    process = uvicorn.Server(config)
+    task = asyncio.create_task(process.serve())
+    await until(lambda: process.started, what="the server's start")
     try:
-        yield f"ws://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+        yield f"ws://127.0.0.1:{process.servers[0].sockets[0].getsockname()[1]}/"
     finally:
-        server.should_exit = True
+        process.should_exit = True
         await task
 
 
@@ -134,7 +156,7 @@ async def test_messages_come_back_unchanged_and_counted(tmp_path: Path) -> None:
             assert await receive(caller) == message
         assert relay.from_caller.messages == relay.from_worker.messages == 7
         assert relay.from_caller.bytes == relay.from_worker.bytes
-        assert relay.from_caller.audio.count == relay.from_worker.audio.count == 7
+        assert relay.from_caller.audio_times.count == relay.from_worker.audio_times.count == 7
 
 
 async def test_only_audio_control_and_pings_pass_from_the_caller(tmp_path: Path) -> None:
@@ -168,7 +190,7 @@ async def test_the_callers_network_goes(tmp_path: Path) -> None:
     async with a_call(tmp_path, "echo") as (caller, relay):
         await receive(caller)
         caller.transport.abort()
-        assert await ended(relay) == ("caller", 1005)
+        assert await ended(relay) in {("caller", 1005), ("caller", 1006)}  # uvicorn's own server says 1005
 
 
 async def test_the_worker_finishes_after_its_last_word_has_passed(tmp_path: Path) -> None:
@@ -178,7 +200,7 @@ async def test_the_worker_finishes_after_its_last_word_has_passed(tmp_path: Path
             await caller.send(protocol.audio(b"x"))
         assert await closed_with(caller) == 1000
         assert await ended(relay) == ("worker", 1000)
-        assert relay.from_worker.audio.count == 3
+        assert relay.from_worker.audio_times.count == 3
 
 
 @pytest.mark.parametrize("mode", ["crash", "lose"])

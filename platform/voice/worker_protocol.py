@@ -1,0 +1,102 @@
+"""The client's side of a worker's WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+from collections.abc import Mapping
+from typing import cast
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidHandshake
+from websockets.uri import WebSocketURI, parse_uri
+
+from voice.frames import Frames
+
+MOST_HEAD_BYTES = 65_536
+
+
+class WorkerProtocol(Frames):
+    """A connection that asks for a WebSocket as soon as it stands; `answered` says how that went."""
+
+    masks = True
+    __slots__ = ("_handshake", "_head", "_headers", "answered")
+
+    def __init__(self, address: WebSocketURI, headers: Mapping[str, str]) -> None:
+        super().__init__()
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._headers = headers
+        self._handshake = ClientProtocol(address, max_size=None)
+        self._head = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        request = self._handshake.connect()
+        request.headers.update(self._headers)
+        self._handshake.send_request(request)
+        self.transport.write(b"".join(self._handshake.data_to_send()))
+
+    def connection_lost(self, problem: Exception | None) -> None:
+        super().connection_lost(problem)
+        self._answer(InvalidHandshake("the connection was lost"))
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_open:
+            self.frames_received(data)
+            return
+        self._head += data
+        end = self._head.find(b"\r\n\r\n") + 4
+        if end >= 4:
+            head, rest, self._head = self._head[:end], self._head[end:], b""
+            self._read_answer(head, rest)
+        elif len(self._head) > MOST_HEAD_BYTES:
+            self._answer(InvalidHandshake("the answer is too long"))
+
+    def _read_answer(self, head: bytes, rest: bytes) -> None:
+        if head[9:12] == b"101":
+            self._handshake.receive_data(head)
+        else:  # who refuses may send a page with it: nobody reads that
+            self._handshake.receive_data(head.partition(b"\r\n")[0] + b"\r\n\r\n")
+            self._handshake.receive_eof()
+        if self._handshake.handshake_exc is not None:
+            self._answer(self._handshake.handshake_exc)
+            return
+        self.opened()
+        if not self.answered.done():
+            self.answered.set_result(None)
+        self.frames_received(rest)
+
+    def _answer(self, problem: Exception) -> None:
+        if not self.answered.done():
+            self.answered.set_exception(problem)
+        self.transport.close()
+
+
+async def connect(url: str, headers: Mapping[str, str]) -> WorkerProtocol:
+    """Return an open connection. The caller sets the limit of time.
+
+    Raises:
+        OSError: nobody can be reached there, or not in a way to be trusted.
+        InvalidStatus: the answer is another than yes.
+        InvalidHandshake: the answer is none.
+        InvalidURI
+    """
+    address = parse_uri(url)
+    _, protocol = await asyncio.get_running_loop().create_connection(
+        lambda: WorkerProtocol(address, headers),
+        address.host,
+        address.port,
+        ssl=_trust() if address.secure else None,
+    )
+    try:
+        await protocol.answered
+    except BaseException:
+        protocol.transport.abort()
+        raise
+    return protocol
+
+
+@functools.cache
+def _trust() -> ssl.SSLContext:
+    return ssl.create_default_context()
