@@ -33,6 +33,12 @@ class Metrics:
             buckets=(0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.15, 0.25, 0.5),
             registry=self._registry,
         )
+        self.first_byte_seconds = Histogram(
+            "warmline_worker_first_byte_seconds",
+            "From a request until its answer begins.",
+            buckets=(0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0, 5.0, 15.0),
+            registry=self._registry,
+        )
         self.late_frames = Counter(
             "warmline_worker_late_frames", "Frames that waited longer than a frame takes.", registry=self._registry
         )

@@ -20,6 +20,7 @@ import numpy as np
 from aiohttp import web
 
 from gpu_workers.engine import Engine, Identity
+from gpu_workers.http_engine import HttpEngine
 from gpu_workers.serving import Worker
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ ONE_THREAD_EACH = {
 }
 
 
+LOST_EXIT_CODE = 1
 INTERPRETER_TURN_SECONDS = 0.001
 """How long a model's thread may keep the interpreter from the event loop, which passes all sessions' audio on."""
 
@@ -52,7 +54,7 @@ class Address:
 
 
 def run(
-    engine: Engine,
+    engine: Engine | HttpEngine,
     identity: Identity,
     address: Address,
     *,
@@ -65,12 +67,15 @@ def run(
     Args:
         ordered_ns: when this start was ordered, on the clock of `time.monotonic_ns`.
         report: called once, with what the supervisor wants to know, when calls can be taken.
+
+    Raises:
+        SystemExit: the engine cannot serve any more.
     """
     asyncio.run(_run(engine, identity, address, ordered_ns=ordered_ns, grace_seconds=grace_seconds, report=report))
 
 
 async def _run(
-    engine: Engine,
+    engine: Engine | HttpEngine,
     identity: Identity,
     address: Address,
     *,
@@ -88,7 +93,13 @@ async def _run(
     sys.setswitchinterval(INTERPRETER_TURN_SECONDS)
     identity = dataclasses.replace(identity, max_sessions=min(identity.max_sessions, engine.places))
     worker = Worker(engine, identity)
-    engine.attach(identity, worker.metrics)
+    lost: asyncio.Task[str] | None = None
+    if isinstance(engine, HttpEngine):
+        await engine.attach(identity, worker.metrics)
+        lost = asyncio.create_task(engine.wait_until_lost())
+        lost.add_done_callback(lambda _: stopped.set())
+    else:
+        engine.attach(identity, worker.metrics)
     runner = web.AppRunner(worker.application, access_log=None, shutdown_timeout=2)
     await runner.setup()
     site = web.TCPSite(runner, address.host, address.port)
@@ -109,6 +120,12 @@ async def _run(
     )
 
     await stopped.wait()
+    if lost is not None and lost.done() and not lost.cancelled():
+        logger.error("lost: %s", lost.result())
+        await engine.close()
+        raise SystemExit(LOST_EXIT_CODE)
     await worker.drain(grace_seconds=grace_seconds)
     await runner.cleanup()
+    if lost is not None:
+        lost.cancel()
     await engine.close()

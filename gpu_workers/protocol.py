@@ -196,7 +196,7 @@ class Start:
     history: tuple[Utterance, ...] = ()
     """The conversation so far, oldest first; empty for a new call."""
     parts: dict[str, Part] = dataclasses.field(default_factory=dict)
-    """By what they do, `stt` or `tts`: workers to use in place of the cascade's own."""
+    """By what they do, `stt`, `tts` or `llm`: workers to use in place of the cascade's own."""
 
     def to_message(self) -> bytes:
         return metadata({"type": "start", **dataclasses.asdict(self)})

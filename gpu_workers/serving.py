@@ -1,4 +1,6 @@
-"""The HTTP side of every worker: one WebSocket a session, its admission, and how the worker is.
+"""The HTTP side of every worker: its sessions, their admission, and how the worker is.
+
+A session is a WebSocket; of engines that answer plain requests, all that comes with one session token.
 
 Knows neither what engines do in a session nor how the process was started.
 """
@@ -8,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import logging
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from aiohttp import web
 
 from gpu_workers import protocol, tokens
 from gpu_workers.engine import Engine, Identity
+from gpu_workers.http_engine import HttpEngine
 from gpu_workers.metrics import Metrics
 from gpu_workers.protocol import CloseCode
 from gpu_workers.visit import CLOSING_SECONDS, Visit, close, send_quietly
@@ -25,6 +30,15 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 20.0
 """How often the other side is asked, by a WebSocket ping, whether it is there."""
+IDLE_SECONDS = 90.0
+"""A session of plain requests ends when none has come for so long: a caller may be silent for a minute."""
+SESSION_PATH = "/session"
+"""Deleted by who holds a session of plain requests and needs it no more."""
+BOOT_HEADER = "Warmline-Boot"
+"""Tells, in answers to plain requests, how this container came to be: JSON, as protocol.boot() makes it."""
+
+
+_BOOT = web.RequestKey("boot", str)
 
 
 @dataclasses.dataclass(slots=True)
@@ -32,12 +46,15 @@ class Session:
     id: str
     began_at: float = dataclasses.field(default_factory=time.monotonic)
     socket: web.WebSocketResponse | None = None
+    requests: int = 0
+    """Plain ones that are being answered."""
+    idle: asyncio.TimerHandle | None = None
 
 
 class Worker:
     """One engine behind a port."""
 
-    def __init__(self, engine: Engine, identity: Identity) -> None:
+    def __init__(self, engine: Engine | HttpEngine, identity: Identity) -> None:
         self.identity = identity
         self.metrics = Metrics()
         self.metrics.max_sessions.set(identity.max_sessions)
@@ -50,10 +67,16 @@ class Worker:
         self._ready_at: float | None = None
         # Opus is the only work of the serving layer that takes long enough to disturb others.
         self._codec_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="opus")
-        self.application = web.Application()
+        self.application = web.Application(client_max_size=protocol.MAX_MESSAGE_BYTES)
+        if isinstance(engine, HttpEngine):
+            served = [web.route(method, path, self.take_request) for method, path in engine.routes]
+            served.append(web.delete(SESSION_PATH, self.leave))
+            self.application.on_response_prepare.append(_tell_boot)
+        else:
+            served = [web.get(engine.path, self.take_session)]
         self.application.add_routes(
             [
-                web.get(engine.path, self.take_session),
+                *served,
                 web.get("/healthz", self.healthz),
                 web.get("/metrics", self.show_metrics),
                 web.get("/status", self.status),
@@ -108,24 +131,21 @@ class Worker:
 
     async def take_session(self, request: web.Request) -> web.StreamResponse:
         """Admit one session and run it. Refusals are HTTP errors in JSON, before the upgrade, or `engine.refusal`."""
-        session_id: str | None = uuid.uuid4().hex
-        if self.identity.session_key is not None:
-            session_id = tokens.read_session(self.identity.session_key, request.headers.get(tokens.HEADER))
+        assert not isinstance(self._engine, HttpEngine)
+        session_id = self._read_session(request)
         if session_id is None:
             return self._refuse(401, "bad_token", "The session token is missing or is not this container's.")
         if self._draining:
             return self._refuse(503, "draining", "This container takes no more sessions.")
         if session_id in self._sessions:
             return self._refuse(409, "session_in_use", "This session is connected already.")
-        if len(self._sessions) >= self.identity.max_sessions:
+        if self._is_full:
             if self._engine.refusal is not None:
                 return await self._refuse_on_socket(request, self._engine.refusal)
             return self._refuse(503, "at_capacity", CloseCode.WORKER_AT_CAPACITY.reason)
 
         # No await between the check and the taking of the place: two callers cannot both get the last one.
-        session = self._sessions[session_id] = Session(session_id)
-        self._empty.clear()
-        self.metrics.sessions.set(len(self._sessions))
+        session = self._begin(session_id)
         try:
             session.socket = web.WebSocketResponse(
                 compress=False, max_msg_size=protocol.MAX_MESSAGE_BYTES, heartbeat=HEARTBEAT_SECONDS
@@ -145,10 +165,63 @@ class Worker:
             )
             return session.socket
         finally:
-            del self._sessions[session_id]
-            if not self._sessions:
-                self._empty.set()
-            self.metrics.sessions.set(len(self._sessions))
+            self._end(session)
+
+    async def take_request(self, request: web.Request) -> web.StreamResponse:
+        """Answer one plain request. A session takes its place with its first one, and keeps it while it is used."""
+        assert isinstance(self._engine, HttpEngine)
+        session_id = self._read_session(request)
+        if session_id is None:
+            return self._refuse(401, "bad_token", "The session token is missing or is not this container's.")
+        session = self._sessions.get(session_id)
+        if session is None:
+            if self._draining:
+                return self._refuse(503, "draining", "This container takes no more sessions.")
+            if self._is_full:
+                return self._refuse(503, "at_capacity", CloseCode.WORKER_AT_CAPACITY.reason)
+            session = self._begin(session_id)
+        session.requests += 1
+        if session.idle is not None:
+            session.idle.cancel()
+        request[_BOOT] = json.dumps(self._boot(session))
+        try:
+            return await self._engine.answer(request)
+        finally:
+            session.requests -= 1
+            if not session.requests:
+                idle_seconds = IDLE_SECONDS if self.identity.session_key is not None else 0.0
+                session.idle = asyncio.get_running_loop().call_later(idle_seconds, self._end, session)
+
+    async def leave(self, request: web.Request) -> web.Response:
+        """End a session of plain requests; nothing happens where it has ended, or an answer is still on its way."""
+        session = self._sessions.get(self._read_session(request) or "")
+        if session is not None and not session.requests:
+            if session.idle is not None:
+                session.idle.cancel()
+            self._end(session)
+        return web.Response(status=204)
+
+    def _read_session(self, request: web.Request) -> str | None:
+        """Return a request's session: one of its own where no tokens are asked, None where its token is none."""
+        if self.identity.session_key is None:
+            return uuid.uuid4().hex
+        return tokens.read_session(self.identity.session_key, request.headers.get(tokens.HEADER))
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._sessions) >= self.identity.max_sessions
+
+    def _begin(self, session_id: str) -> Session:
+        session = self._sessions[session_id] = Session(session_id)
+        self._empty.clear()
+        self.metrics.sessions.set(len(self._sessions))
+        return session
+
+    def _end(self, session: Session) -> None:
+        del self._sessions[session.id]
+        if not self._sessions:
+            self._empty.set()
+        self.metrics.sessions.set(len(self._sessions))
 
     def _refuse(self, status: int, code: str, sentence: str) -> web.Response:
         self.metrics.refused.labels(code).inc()
@@ -166,18 +239,26 @@ class Worker:
         return socket
 
     def _visit(self, session: Session, socket: web.WebSocketResponse, request: web.Request) -> Visit:
-        ready_age_ms = (session.began_at - (self._ready_at or session.began_at)) * 1000
         return Visit(
             session_id=session.id,
             socket=socket,
             query=dict(request.query),
             is_from_gateway=tokens.HEADER in request.headers,
-            boot=protocol.boot(
-                boot=self.identity.boot,
-                boot_ms=self._boot_ms,
-                ready_age_ms=max(0.0, ready_age_ms),
-                container=self.identity.container,
-            ),
+            boot=self._boot(session),
             metrics=self.metrics,
             codec_threads=self._codec_threads,
         )
+
+    def _boot(self, session: Session) -> dict[str, Any]:
+        ready_age_ms = (session.began_at - (self._ready_at or session.began_at)) * 1000
+        return protocol.boot(
+            boot=self.identity.boot,
+            boot_ms=self._boot_ms,
+            ready_age_ms=max(0.0, ready_age_ms),
+            container=self.identity.container,
+        )
+
+
+async def _tell_boot(request: web.Request, response: web.StreamResponse) -> None:
+    if (boot := request.get(_BOOT)) is not None:
+        response.headers[BOOT_HEADER] = boot

@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 
 from gpu_workers import logs, process
 from gpu_workers.engine import Engine, Identity
+from gpu_workers.http_engine import HttpEngine
 from gpu_workers.protocol import BootKind
 
 logger = logging.getLogger(__name__)
@@ -209,6 +210,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     began_ns = time.monotonic_ns()
     engine = kinds.make_engine(arguments.kind, checkpoint=arguments.checkpoint, max_sessions=arguments.max_sessions)
+    if isinstance(engine, HttpEngine):
+        parser.error(f"{arguments.kind} has processes of its own, and cannot be forked with them.")
     engine.load()
     if threads := threading.enumerate()[1:]:
         logger.warning("threads that a fork loses", extra={"fields": {"threads": [thread.name for thread in threads]}})

@@ -35,8 +35,12 @@ class Brains:
         """Read the secrets of this boot."""
         self._settings = ModelSettings.from_environment()
 
-    def make(self, start: Start) -> Brain:
-        """Return the brain of one call. Runs inside the event loop."""
+    def make(self, start: Start, model: ModelSettings | None = None) -> Brain:
+        """Return the brain of one call. Runs inside the event loop.
+
+        Args:
+            model: the agent's own; None for the worker's, where it has one.
+        """
         tools: ToolClient = NoTools()
         if start.tools_endpoint is not None:
             if self._http is None:
@@ -44,9 +48,10 @@ class Brains:
             tools = HttpToolClient(start.tools_endpoint, self._http)
         now = business_clock(start.business)
         policy = PolicyBrain(start, tools, now, self._intents)
-        if self._settings is None or not (start.agent.get("llm") or {}).get("enabled", True):
+        settings = model or self._settings
+        if settings is None or not (start.agent.get("llm") or {}).get("enabled", True):
             return policy
-        return LanguageModelBrain(start, tools, self._settings, policy, now)
+        return LanguageModelBrain(start, tools, settings, policy, now)
 
     def look_at_examples(self, start: Start, threads: Executor) -> None:
         """Look at the agent's example sentences ahead (4 ms each, once a process): no caller is to wait for that."""

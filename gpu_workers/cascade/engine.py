@@ -60,15 +60,16 @@ class CascadeEngine(ChatEngine):
     async def converse(self, start: Start, line: Line) -> None:
         from gpu_workers.cascade import parts, pipeline
 
-        brain = self._brains.make(start)
         self._brains.look_at_examples(start, self._hearing)
-        try:
-            async with parts.chosen_parts(
-                start, line, self._models, self._http(), hearing=self._hearing, speaking=self._speaking
-            ) as (stt, tts):
-                await pipeline.converse(line, brain, self._models.speech, stt=stt, tts=tts)
-        finally:
-            await brain.close()
+        async with parts.chosen_model(start, line, self._http()) as model:
+            brain = self._brains.make(start, model)
+            try:
+                async with parts.chosen_parts(
+                    start, line, self._models, self._http(), hearing=self._hearing, speaking=self._speaking
+                ) as (stt, tts):
+                    await pipeline.converse(line, brain, self._models.speech, stt=stt, tts=tts)
+            finally:
+                await brain.close()
 
     def _http(self) -> aiohttp.ClientSession:
         """Return what reaches workers of other pools; made inside the event loop."""

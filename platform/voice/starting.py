@@ -15,7 +15,7 @@ from voice.admission import Admitted
 from voice.call_tokens import issue_call_token
 from voice.options import Options
 
-PARTS = {"stt": "stt", "tts": "tts"}
+PARTS = ("stt", "tts")
 """Keys of an agent's configuration that can ask for a worker of another pool, and that worker's kind."""
 
 
@@ -23,7 +23,9 @@ def parts_of(config: Mapping[str, Any]) -> list[str]:
     """Return the kinds of worker that a cascade is to use beside its own."""
     if config.get("engine") != "cascade":
         return []
-    return [kind for key, kind in PARTS.items() if config.get(key, "own") != "own"]
+    model = {"enabled": True, "source": "own", **config.get("llm", {})}
+    kinds = [kind for kind in PARTS if config.get(kind, "own") != "own"]
+    return [*kinds, "llm"] if model["enabled"] and model["source"] == "pool" else kinds
 
 
 def start_of(admitted: Admitted, options: Options) -> Start:

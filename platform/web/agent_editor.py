@@ -15,6 +15,7 @@ from agents.tools.declarations import DECLARATIONS
 
 Problems = list[tuple[str, str]]
 
+MODELS = [("own", "The worker's own model, where it has one"), ("pool", "A language model, on a pool of its own")]
 PARTS = [("own", "The worker's own model"), ("kyutai", "Kyutai, on a pool of its own")]
 ENGINES = [("cascade", "Cascade"), ("moshi", "Moshi")]
 QUESTION_TYPES = [
@@ -122,11 +123,18 @@ def make_editor(draft: Mapping[str, Any], problems: Problems) -> Editor:
             sorted_in.field("tts", "What speaks", config.get("tts", "own"), kind="choice", choices=PARTS),
             sorted_in.field("voice", "Voice", config.get("voice", ""), help="A voice of the engine, such as heart."),
             sorted_in.field(
+                "llm.source",
+                "What thinks",
+                config.get("llm", {}).get("source", "own"),
+                kind="choice",
+                choices=MODELS,
+                help="Without a language model, and when it is late, the agent follows the questions below.",
+            ),
+            sorted_in.field(
                 "llm.enabled",
-                "Use a language model when the pool has one",
+                "Use a language model where there is one",
                 config.get("llm", {}).get("enabled", True),
                 kind="check",
-                help="Without one, and when it is late, the agent follows the questions below.",
             ),
         ],
         words=[
@@ -325,6 +333,8 @@ def read_draft(typed: Mapping[str, str], tools: Iterable[str], before: Mapping[s
         draft[key] = _text(typed, key)
     draft["prompt"] = typed.get("prompt", "").replace("\r\n", "\n").strip() + "\n" if _text(typed, "prompt") else ""
     draft["llm"] = {**draft.get("llm", {}), "enabled": "llm.enabled" in typed}
+    if (source := _text(typed, "llm.source") or "own") != "own" or "source" in draft["llm"]:
+        draft["llm"]["source"] = source
     if "llm" not in before and draft["llm"] == {"enabled": True}:
         del draft["llm"]
     for part in ("stt", "tts"):

@@ -102,3 +102,12 @@ async def test_without_the_other_worker_the_cascade_speaks_by_itself(worker: dic
         assert caller.transcripts("agent") == ["Hello."]
         assert caller.loud_audio()
         assert [warning["code"] for warning in caller.metadata("warning")] == ["tts"]
+
+
+async def test_without_the_language_model_the_agent_follows_its_questions(worker: dict[str, Any]) -> None:
+    nobody = Part("http://127.0.0.1:9/v1/chat/completions")
+    async with Caller.connected(worker["port"], Start(call_id="c", agent=AGENT, parts={"llm": nobody})) as caller:
+        await caller.be_silent_until(lambda: caller.transcripts("agent"))
+        assert [warning["code"] for warning in caller.metadata("warning")] == ["llm"]
+        await caller.send_audio(speak("What are your opening hours?"))
+        await caller.be_silent_until(lambda: "nine to six" in " ".join(caller.transcripts("agent")), limit_seconds=20)

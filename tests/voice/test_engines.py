@@ -33,7 +33,7 @@ from voice.models import Session
 from voice.wav_caller import read_wav, write_wav
 
 
-def publish_with(tenant: Tenant, agent: Agent, **changes: str) -> None:
+def publish_with(tenant: Tenant, agent: Agent, **changes: Any) -> None:
     with enter_tenant(tenant.id):
         agent.refresh_from_db()
         assert save_draft(agent=agent, draft={**agent.draft, **changes}, actor=None) == []

@@ -84,7 +84,11 @@ class LanguageModelBrain:
         self._fallback = fallback
         self._now = now
         self._client = AsyncOpenAI(
-            base_url=settings.base_url, api_key=settings.api_key or "none", max_retries=0, timeout=30.0
+            base_url=settings.base_url,
+            api_key=settings.api_key or "none",
+            default_headers=settings.headers,
+            max_retries=0,
+            timeout=30.0,
         )
         self._messages: list[ChatCompletionMessageParam] = []
         for said in start.history:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 DEFAULT_TIMEOUT_SECONDS = 2.5
@@ -22,6 +23,8 @@ class ModelSettings:
     model: str
     api_key: str = dataclasses.field(default="", repr=False)
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    """Sent with each request: of a worker of another pool, its session token."""
 
     @classmethod
     def from_environment(cls) -> ModelSettings | None:

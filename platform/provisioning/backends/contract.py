@@ -23,6 +23,16 @@ SOCKET_PATHS = {
 }
 """Where a worker of each kind is spoken to."""
 
+HTTP_WORKERS = frozenset({"llm"})
+"""Spoken to in plain requests; all others on a WebSocket."""
+
+
+def address_of(worker: str, host: str, *, secure: bool) -> str:
+    """Return where a worker of this kind is spoken to on a host (with its port)."""
+    scheme = ("http" if worker in HTTP_WORKERS else "ws") + ("s" if secure else "")
+    return f"{scheme}://{host}{SOCKET_PATHS[worker]}"
+
+
 MAX_NAME_CHARACTERS = 64
 
 

@@ -21,7 +21,6 @@ from pathlib import Path
 import aiohttp
 
 from provisioning.backends.contract import (
-    SOCKET_PATHS,
     AtCapacity,
     Autoscaling,
     ContainerState,
@@ -33,6 +32,7 @@ from provisioning.backends.contract import (
     ReportedState,
     SessionUnavailable,
     StopReason,
+    address_of,
 )
 from provisioning.backends.local.containers import Container
 from provisioning.backends.local.snapshot import Snapshot
@@ -49,6 +49,8 @@ MAX_STARTING = 4
 FIRST_BACK_OFF_SECONDS = 0.25
 LONGEST_BACK_OFF_SECONDS = 15.0
 BEING_STOPPED = "This deployment is being stopped."
+NEVER_FORKED = frozenset({"llm"})
+"""Workers that have processes of their own: a copy of the parent would have none."""
 STEADY_SECONDS = 10.0
 """A container that ran for so long has shown that its kind can run: its crash is no reason to wait."""
 
@@ -82,7 +84,7 @@ class LocalDeployment:
         self._client = aiohttp.ClientSession()
         # A socket's path may have 107 characters at most: not every folder of ours would do.
         self._socket_folder = Path(tempfile.mkdtemp(prefix="wl-"))
-        self._snapshot = self._make_snapshot() if spec.snapshots else None
+        self._snapshot = self._make_snapshot() if spec.snapshots and spec.worker not in NEVER_FORKED else None
         self._loops = [
             asyncio.create_task(self._keep_scaling(), name=f"scale {spec.name}"),
             asyncio.create_task(self._keep_polling(), name=f"poll {spec.name}"),
@@ -121,7 +123,7 @@ class LocalDeployment:
             raise
         return GrantedSession(
             ref=session,
-            url=f"ws://{container.address}{SOCKET_PATHS[self.spec.worker]}",
+            url=address_of(self.spec.worker, container.address, secure=False),
             headers={"Modal-Authorization": f"Bearer {token}"},
             container=container.name,
             reserve_ms=round((time.monotonic() - began) * 1000),
