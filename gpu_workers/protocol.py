@@ -177,6 +177,15 @@ class Utterance:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Service:
+    """A managed service that does one part of a cascade's work, with the tenant's key for it."""
+
+    provider: str
+    key: str = dataclasses.field(default="", repr=False)
+    """Empty: the tenant has none."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Start:
     """The first message to a worker: who to be in this call.
 
@@ -197,6 +206,8 @@ class Start:
     """The conversation so far, oldest first; empty for a new call."""
     parts: dict[str, Part] = dataclasses.field(default_factory=dict)
     """By what they do, `stt`, `tts` or `llm`: workers to use in place of the cascade's own."""
+    services: dict[str, Service] = dataclasses.field(default_factory=dict)
+    """The same for managed services: `tts`."""
 
     def to_message(self) -> bytes:
         return metadata({"type": "start", **dataclasses.asdict(self)})
@@ -228,6 +239,10 @@ class Start:
                 parts={
                     str(name): Part(str(part["url"]), {str(key): str(value) for key, value in part["headers"].items()})
                     for name, part in (document.get("parts") or {}).items()
+                },
+                services={
+                    str(name): Service(str(service["provider"]), str(service.get("key") or ""))
+                    for name, service in (document.get("services") or {}).items()
                 },
             )
         except (KeyError, TypeError, ValueError, AttributeError) as problem:

@@ -25,6 +25,7 @@ from gpu_workers.cascade.kyutai import (
     PartLost,
     connected,
 )
+from gpu_workers.cascade.managed import managed_voice
 from gpu_workers.cascade.moonshine import Moonshine
 from gpu_workers.cascade.speaking import HibariService
 from gpu_workers.cascade.transcribing import MoonshineService
@@ -94,4 +95,7 @@ async def chosen_parts(
         if (part := start.parts.get("tts")) is not None:
             voice = str(start.agent.get("voice") or "")
             tts = KyutaiTTSService(http, part, voice=voice, instead=own_voice, tell=line.send_metadata)
+        elif (service := start.services.get("tts")) is not None:
+            voice = str(start.agent.get("voice") or "")
+            tts = await managed_voice(http, service, voice=voice, instead=own_voice, tell=line.send_metadata)
         yield stt, tts

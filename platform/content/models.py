@@ -1,4 +1,4 @@
-"""What was said in calls, encrypted with the tenant's key.
+"""What is encrypted with the tenant's key: what was said in calls, and keys of services that its agents use.
 
 Calls are named by plain ids: these tables may live in another database than the calls do.
 """
@@ -76,3 +76,24 @@ class ToolRun(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.name} in {self.call_id}"
+
+
+class ServiceKey(TenantOwned):
+    """A tenant's key for a managed service, which the provider bills to the tenant. Never shown again."""
+
+    class Provider(models.TextChoices):
+        ELEVENLABS = "elevenlabs", "ElevenLabs"
+        CARTESIA = "cartesia", "Cartesia"
+
+    provider = models.CharField(max_length=20, choices=Provider.choices)
+    secret = EncryptedTextField()
+    last_four = models.CharField(max_length=4, editable=False)
+    saved_by = models.CharField(max_length=254, blank=True, editable=False, help_text="An e-mail address.")
+    saved_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["provider"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "provider"], name="one_key_per_service")]
+
+    def __str__(self) -> str:
+        return f"{self.get_provider_display()} …{self.last_four}"

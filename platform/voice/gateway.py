@@ -31,7 +31,7 @@ from voice.options import Options
 from voice.reaching import reached_worker
 from voice.relay import pump, run_until_first, splice
 from voice.sockets import CallerFault, CallerSocket, SideLost, WorkerSocket, WorkerUnavailable
-from voice.starting import parts_of, start_of, warn_before_seconds
+from voice.starting import parts_of, services_of, start_of, warn_before_seconds
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("warmline.gateway")
@@ -204,7 +204,8 @@ class _Conversation:
 
     # --- before there is a worker ----------------------------------------------------------------------------------
     async def _reach_worker(self) -> Ending | None:
-        start = start_of(self.admitted, self.options)
+        services = await services_of(self.gateway.pool, self.admitted, self.options)
+        start = start_of(self.admitted, self.options, services)
         self.worker = await self._held.enter_async_context(
             reached_worker(
                 self.gateway.pool,

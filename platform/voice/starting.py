@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from opentelemetry import propagate
+from psycopg_pool import AsyncConnectionPool
 
 from agents.start import agent_document
-from gpu_workers.protocol import Limits, Start, ToolsEndpoint
+from content.service_keys import providers_of, read_service_keys
+from gpu_workers.protocol import Limits, Service, Start, ToolsEndpoint
+from tenants.scope import enter_tenant_async
 from voice.admission import Admitted
 from voice.call_tokens import issue_call_token
 from voice.options import Options
 
 PARTS = ("stt", "tts")
 """Keys of an agent's configuration that can ask for a worker of another pool, and that worker's kind."""
+POOLED = "kyutai"
 
 
 def parts_of(config: Mapping[str, Any]) -> list[str]:
@@ -24,11 +29,23 @@ def parts_of(config: Mapping[str, Any]) -> list[str]:
     if config.get("engine") != "cascade":
         return []
     model = {"enabled": True, "source": "own", **config.get("llm", {})}
-    kinds = [kind for kind in PARTS if config.get(kind, "own") != "own"]
+    kinds = [kind for kind in PARTS if config.get(kind, "own") == POOLED]
     return [*kinds, "llm"] if model["enabled"] and model["source"] == "pool" else kinds
 
 
-def start_of(admitted: Admitted, options: Options) -> Start:
+async def services_of(pool: AsyncConnectionPool[Any], admitted: Admitted, options: Options) -> dict[str, Service]:
+    """Return the managed services that a call's agent uses, with the tenant's keys."""
+    providers = providers_of(admitted.config)
+    if not providers:
+        return {}
+    async with asyncio.timeout(options.database_seconds), pool.connection() as connection, connection.transaction():
+        await enter_tenant_async(connection, admitted.tenant_id)
+        keys = await read_service_keys(connection, admitted.tenant_id, providers)
+    chosen = ((part, admitted.config.get(part)) for part in PARTS)
+    return {part: Service(name, keys.get(name, "")) for part, name in chosen if name in providers}
+
+
+def start_of(admitted: Admitted, options: Options, services: Mapping[str, Service]) -> Start:
     """Return what the worker of an opened call is told first."""
     trace: dict[str, str] = {}
     propagate.inject(trace)
@@ -50,6 +67,7 @@ def start_of(admitted: Admitted, options: Options) -> Start:
             warn_before_seconds=warn_before_seconds(admitted.max_seconds, options),
         ),
         trace=trace,
+        services=dict(services),
     )
 
 

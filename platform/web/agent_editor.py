@@ -15,6 +15,7 @@ from agents.tools.declarations import DECLARATIONS
 
 Problems = list[tuple[str, str]]
 
+MANAGED_VOICES = [("elevenlabs", "ElevenLabs, with your key"), ("cartesia", "Cartesia, with your key")]
 MODELS = [("own", "The worker's own model, where it has one"), ("pool", "A language model, on a pool of its own")]
 PARTS = [("own", "The worker's own model"), ("kyutai", "Kyutai, on a pool of its own")]
 ENGINES = [("cascade", "Cascade"), ("moshi", "Moshi")]
@@ -120,8 +121,20 @@ def make_editor(draft: Mapping[str, Any], problems: Problems) -> Editor:
                 choices=PARTS,
                 help="Of the cascade. A worker that cannot be had is replaced by its own model.",
             ),
-            sorted_in.field("tts", "What speaks", config.get("tts", "own"), kind="choice", choices=PARTS),
-            sorted_in.field("voice", "Voice", config.get("voice", ""), help="A voice of the engine, such as heart."),
+            sorted_in.field(
+                "tts",
+                "What speaks",
+                config.get("tts", "own"),
+                kind="choice",
+                choices=[*PARTS, *MANAGED_VOICES],
+                help="A managed service needs a key of yours: see Services.",
+            ),
+            sorted_in.field(
+                "voice",
+                "Voice",
+                config.get("voice", ""),
+                help="A voice of what speaks, such as heart; of a managed service, the voice's id there.",
+            ),
             sorted_in.field(
                 "llm.source",
                 "What thinks",

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from web.views import agents, api, calendar, calls, fleet, overview, people, pools, styleguide
+from web.views import agents, api, calendar, calls, fleet, overview, people, pools, services, styleguide
 from web.views import public as public_views
 
 app_name = "web"
@@ -71,6 +71,8 @@ tenant: list[URLPattern | URLResolver] = [
     path("members/invitations/<uuid:invitation_id>/withdraw/", people.withdraw_invitation, name="withdraw_invitation"),
     path("api-keys/", people.api_keys, name="api_keys"),
     path("api-keys/<uuid:key_id>/revoke/", people.revoke_api_key, name="revoke_api_key"),
+    path("services/", services.service_keys, name="service_keys"),
+    path("services/<uuid:key_id>/remove/", services.remove_service_key, name="remove_service_key"),
     path("audit/", people.audit_trail, name="audit"),
 ]
 operator: list[URLPattern | URLResolver] = [

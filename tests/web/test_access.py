@@ -73,6 +73,8 @@ LEAST_ROLES = {
     "withdraw_invitation": Role.ADMIN,
     "api_keys": Role.ADMIN,
     "revoke_api_key": Role.ADMIN,
+    "service_keys": Role.ADMIN,
+    "remove_service_key": Role.ADMIN,
     "audit": Role.ADMIN,
 }
 OPERATORS = {"fleet", "fleet_live_calls", "tenant_standing"}

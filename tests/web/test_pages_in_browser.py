@@ -45,6 +45,7 @@ NO_PAGES = {
     "change_member",
     "withdraw_invitation",
     "revoke_api_key",
+    "remove_service_key",
     *(name for name in LEAST_ROLES if name.endswith(tuple(f"_{ending}" for ending in ENDINGS_OF_FORMS))),
 }
 """What answers to forms alone, or with a part of a page."""

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from agents import versions
 from agents.catalog import VERTICALS, all_templates, problems_of, templates_by_slug
 from agents.models import Agent, AgentVersion
+from content.service_keys import missing_keys
 from tenants.access import TenantRequest, tenant_access
 from tenants.models import Role
 from voice.buckets import summary
@@ -173,6 +174,12 @@ def agent_edit(request: TenantRequest, agent_slug: str) -> HttpResponse:
         return redirect("web:agent_edit", tenant_slug=request.tenant.slug, agent_slug=found.slug)
     if problems:
         messages.warning(request, "The draft is saved, but not published: something has to be mended first.")
+        return _draft_page(request, found, draft, note=note, status=422)
+    if missing := missing_keys(draft):
+        messages.warning(
+            request,
+            f"The draft is saved, but not published: save a key of {' and '.join(missing)} under Services first.",
+        )
         return _draft_page(request, found, draft, note=note, status=422)
     try:
         version = versions.publish(agent=found, actor=request.user, note=note)

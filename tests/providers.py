@@ -1,0 +1,120 @@
+"""A stand-in for the managed services that agents may speak with: `python -m tests.providers --log FILE`.
+
+Speaks what Pipecat's clients ask of ElevenLabs and Cartesia: a sentence in, its sound out, with the words' times where
+the provider gives them. It knows one key. What it is to do stands in the voice's id: `stall`, `break-off`, any other
+speaks. It prints its port.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from aiohttp import web
+
+KEY = "the-key-of-the-tenant-1234"
+LIMITED_KEY = "a-key-for-speech-only-5678"
+RATE_HZ = 24_000
+SECONDS_A_CHARACTER = 0.06
+
+
+class Providers:
+    def __init__(self, log: Path | None) -> None:
+        self._log = log
+
+    def note(self, provider: str, **event: Any) -> None:
+        if self._log is not None:
+            with self._log.open("a") as file:
+                file.write(json.dumps({"provider": provider, **event}) + "\n")
+
+    # --- ElevenLabs ------------------------------------------------------------------------------------------------
+    async def user(self, request: web.Request) -> web.Response:
+        match request.headers.get("xi-api-key"):
+            case key if key == KEY:
+                return web.json_response({"user_id": "somebody"})
+            case key if key == LIMITED_KEY:
+                return web.json_response({"detail": {"status": "missing_permissions"}}, status=401)
+        return web.json_response({"detail": {"status": "invalid_api_key"}}, status=401)
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("xi-api-key") != KEY:
+            return web.json_response({"detail": {"status": "invalid_api_key"}}, status=401)
+        assert request.query["output_format"] == "pcm_24000"
+        voice, text = request.match_info["voice"], (await request.json())["text"]
+        self.note("elevenlabs", voice=voice, text=text)
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await answer.prepare(request)
+        begin = 0.0
+        for number, word in enumerate(text.split(" ")):
+            if voice == "stall":
+                await asyncio.sleep(60)
+            if voice == "break-off" and number == 1:
+                assert request.transport is not None
+                request.transport.abort()
+                return answer
+            characters = [*word, " "]
+            starts = [begin + SECONDS_A_CHARACTER * place for place in range(len(characters))]
+            alignment = {
+                "characters": characters,
+                "character_start_times_seconds": starts,
+                "character_end_times_seconds": [start + SECONDS_A_CHARACTER for start in starts],
+            }
+            begin += SECONDS_A_CHARACTER * len(characters)
+            line = {"audio_base64": base64.b64encode(tone(len(characters))).decode(), "alignment": alignment}
+            await answer.write(json.dumps(line).encode() + b"\n")
+        return answer
+
+    # --- Cartesia --------------------------------------------------------------------------------------------------
+    async def voices(self, request: web.Request) -> web.Response:
+        assert request.headers["Cartesia-Version"]
+        known = request.headers.get("X-API-Key") == KEY
+        return web.json_response({"data": []}) if known else web.json_response({"title": "Unauthorized"}, status=401)
+
+    async def speak(self, request: web.Request) -> web.Response:
+        if request.headers.get("X-API-Key") != KEY:
+            return web.json_response({"title": "Unauthorized"}, status=401)
+        document = await request.json()
+        assert document["output_format"] == {"container": "raw", "encoding": "pcm_s16le", "sample_rate": RATE_HZ}
+        voice, text = document["voice"]["id"], document["transcript"]
+        self.note("cartesia", voice=voice, text=text)
+        if voice == "stall":
+            await asyncio.sleep(60)
+        return web.Response(body=tone(len(text)), content_type="audio/pcm")
+
+
+def tone(characters: int) -> bytes:
+    times = np.arange(round(characters * SECONDS_A_CHARACTER * RATE_HZ)) / RATE_HZ
+    return bytes((8000 * np.sin(2 * np.pi * 440 * times)).astype("<i2").tobytes())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--log", type=Path)
+    providers = Providers(parser.parse_args().log)
+    application = web.Application()
+    application.add_routes(
+        [
+            web.get("/v1/user", providers.user),
+            web.post("/v1/text-to-speech/{voice}/stream/with-timestamps", providers.stream),
+            web.get("/voices", providers.voices),
+            web.post("/tts/bytes", providers.speak),
+        ]
+    )
+    asyncio.run(serve(application))
+
+
+async def serve(application: web.Application) -> None:
+    runner = web.AppRunner(application, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

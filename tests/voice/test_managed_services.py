@@ -1,0 +1,56 @@
+"""An agent that speaks with a managed service, called through the gateway: the key reaches the worker alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.catalog import templates_by_slug
+from agents.versions import create_agent_from_template
+from content.models import ServiceKey
+from tenants.models import Tenant
+from tenants.scope import enter_tenant
+from tests.gpu_workers.speech import speak
+from tests.gpu_workers.worker_processes import process
+from tests.providers import KEY
+from tests.voice.processes import running
+from tests.voice.supervised import supervisor_with_a_pool
+from tests.voice.test_engines import call, publish_with, roles_of
+from tests.web.web_process import WebProcess
+from voice.wav_caller import write_wav
+
+
+def test_a_tenants_key_reaches_the_worker_and_nobody_else(
+    own_gateway: Any, acme: Tenant, rival: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wav(tmp_path / "question.wav", speak("What are your opening hours?"))
+    with enter_tenant(acme.id):
+        agent = create_agent_from_template(template=templates_by_slug()["salon-front-desk"], actor=None, slug="salon")
+    asked = tmp_path / "asked.log"
+    with process("tests.providers", "--log", str(asked), log=tmp_path / "providers.log") as providers:
+        assert providers.stdout is not None
+        monkeypatch.setenv("WORKER_ELEVENLABS_URL", f"http://127.0.0.1:{int(providers.stdout.readline())}")
+        with supervisor_with_a_pool(acme, tmp_path, monkeypatch) as reached:
+            web = WebProcess(tmp_path, gateway_url="ws://127.0.0.1:1")
+            with running(web.process):
+                gateway = own_gateway(**reached, INTERNAL_URL=web.url, GATEWAY_HANDSHAKE_SECONDS="20")
+                publish_with(acme, agent, tts="elevenlabs", voice="voice-7")
+
+                with enter_tenant(rival.id):  # whose key is not acme's
+                    ServiceKey.objects.create(provider="elevenlabs", secret=KEY, last_four=KEY[-4:])
+                own = call(gateway, tmp_path)
+                assert "opening hours" in own["turns"][1]["caller"].lower()
+                assert not asked.exists()
+
+                with enter_tenant(acme.id):
+                    ServiceKey.objects.create(provider="elevenlabs", secret=KEY, last_four=KEY[-4:])
+                spoken = call(gateway, tmp_path)
+                assert spoken["turns"][1]["agent"] == own["turns"][1]["agent"]
+                assert {json.loads(line)["voice"] for line in asked.read_text().splitlines()} == {"voice-7"}
+                assert roles_of(acme, spoken) == {"engine"}
+                assert KEY not in json.dumps(spoken)
+        for log in tmp_path.rglob("*.log"):
+            assert KEY not in log.read_text(errors="replace"), log
