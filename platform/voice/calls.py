@@ -34,6 +34,8 @@ DATABASE_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, 
 
 # News of one call are written, and pages told, at most once in so many seconds.
 NEWS_PAUSE_SECONDS = 1.0
+# What comes together is written together: a worker says right after its handshake how its container came to be.
+NEWS_SETTLE_SECONDS = 0.05
 FIRST_RETRY_SECONDS = 0.1
 
 
@@ -53,6 +55,7 @@ async def keep_writing(pool: AsyncConnectionPool[Any], call: OngoingCall, option
     """Write a checkpoint soon after there is news, until cancelled. See also voice.checkpoints."""
     while not call.is_fenced:
         await call.news.wait()
+        await asyncio.sleep(NEWS_SETTLE_SECONDS)
         pause_seconds = options.checkpoint_seconds
         try:
             await save_checkpoint(pool, call, options)

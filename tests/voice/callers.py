@@ -21,7 +21,7 @@ from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.voice import factories
 from tests.voice.conftest import GatewayProcess
-from voice.models import Call
+from voice.models import Call, Session
 from voice.records import call_record, find_call
 from voice.tickets import call_address, issue_ticket
 
@@ -143,6 +143,19 @@ async def end_of_call(tenant: Tenant, within_seconds: float = 10.0) -> Call:
         assert time.monotonic() < deadline, "the call's end was not written"
         await asyncio.sleep(0.02)
     return call
+
+
+async def noted_container(tenant: Tenant, calls: int = 1, within_seconds: float = 10.0) -> None:
+    """Wait until it is written on which container each of a tenant's calls is, for others to share its cost."""
+
+    def count() -> int:
+        with enter_tenant(tenant.id):
+            return Session.objects.exclude(container="").count()
+
+    deadline = time.monotonic() + within_seconds
+    while await sync_to_async(count)() < calls:
+        assert time.monotonic() < deadline, "the containers were not written"
+        await asyncio.sleep(0.02)
 
 
 def record_of(tenant: Tenant) -> dict[str, Any]:

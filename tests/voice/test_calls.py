@@ -23,6 +23,7 @@ from tests.voice.callers import (
     calling,
     end_of_call,
     events_of,
+    noted_container,
     ready,
     record_of,
     ticket_url,
@@ -101,6 +102,7 @@ async def test_two_calls_on_one_container_share_its_cost(gateway: GatewayProcess
     async with calling(first_url) as first, calling(second_url) as second:
         for caller in (first, second):
             await ready(caller)
+        await noted_container(acme, calls=2)
         for caller in (first, second):
             await caller.ask()
         await asyncio.sleep(0.5)  # a stretch that both are there
@@ -135,6 +137,8 @@ async def test_tenants_share_the_cost_of_a_shared_container(
     async with calling(first_url) as first, calling(second_url) as second:
         for caller in (first, second):
             await ready(caller)
+        for tenant in (acme, rival):
+            await noted_container(tenant)
         await asyncio.sleep(1.0)  # a stretch that both are there
 
     def share_of(tenant: Tenant) -> float:
