@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any
 
@@ -52,6 +52,9 @@ class WrapUp:
 
 
 Event = Heard | WrapUp | Control
+
+Tell = Callable[[dict[str, Any]], Awaitable[None]]
+"""Sends metadata to the gateway."""
 
 
 class LineClosed(Exception):

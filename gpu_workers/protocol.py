@@ -207,7 +207,7 @@ class Start:
     parts: dict[str, Part] = dataclasses.field(default_factory=dict)
     """By what they do, `stt`, `tts` or `llm`: workers to use in place of the cascade's own."""
     services: dict[str, Service] = dataclasses.field(default_factory=dict)
-    """The same for managed services: `tts`."""
+    """The same for managed services: `stt`, `tts`."""
 
     def to_message(self) -> bytes:
         return metadata({"type": "start", **dataclasses.asdict(self)})

@@ -1,8 +1,8 @@
 """A stand-in for the managed services that agents may speak with: `python -m tests.providers --log FILE`.
 
 Speaks what Pipecat's clients ask of ElevenLabs and Cartesia: a sentence in, its sound out, with the words' times where
-the provider gives them. It knows one key. What it is to do stands in the voice's id: `stall`, `break-off`, any other
-speaks. It prints its port.
+the provider gives them; and of Deepgram: sound in, words out (see `Ear`). It knows one key, and of Deepgram some more,
+for what goes wrong. What a voice is to do stands in its id: `stall`, `break-off`, any other speaks. It prints its port.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 KEY = "the-key-of-the-tenant-1234"
 LIMITED_KEY = "a-key-for-speech-only-5678"
@@ -69,6 +69,40 @@ class Providers:
             await answer.write(json.dumps(line).encode() + b"\n")
         return answer
 
+    # --- Deepgram ---------------------------------------------------------------------------------------------------
+    async def token(self, request: web.Request) -> web.Response:
+        known = request.headers.get("Authorization") == f"Token {KEY}"
+        return web.json_response({"api_key_id": "1"}) if known else web.json_response({"err_code": "AUTH"}, status=401)
+
+    async def listen(self, request: web.Request) -> web.StreamResponse:
+        match request.headers.get("Authorization", "").removeprefix("Token "):
+            case key if key == KEY:
+                answers_after_seconds = 0.05
+            case Ear.SILENT:
+                answers_after_seconds = 60.0
+            case Ear.LATE:
+                answers_after_seconds = 4.0
+            case Ear.BREAKS_OFF:
+                answers_after_seconds = -1.0
+            case Ear.BUSY:
+                return web.Response(status=503)
+            case _:
+                return web.json_response({"err_code": "AUTH"}, status=401)
+        assert (request.query["encoding"], request.query["sample_rate"]) == ("linear16", "16000")
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        ear = Ear(socket, answers_after_seconds)
+        async for message in socket:
+            if message.type is WSMsgType.BINARY:
+                ear.heard_seconds += len(message.data) / 32_000
+                if answers_after_seconds < 0 and ear.heard_seconds > 0.5:
+                    assert request.transport is not None
+                    request.transport.abort()
+            elif json.loads(message.data)["type"] == "Finalize":
+                self.note("deepgram", heard_seconds=ear.heard_seconds)
+                ear.finalize()
+        return socket
+
     # --- Cartesia --------------------------------------------------------------------------------------------------
     async def voices(self, request: web.Request) -> web.Response:
         assert request.headers["Cartesia-Version"]
@@ -87,6 +121,44 @@ class Providers:
         return web.Response(body=tone(len(text)), content_type="audio/pcm")
 
 
+class Ear:
+    """Understands of every turn the same, in two pieces, with its number."""
+
+    SILENT = "key-of-a-silent-ear"
+    LATE = "key-of-a-late-ear"
+    BREAKS_OFF = "key-of-one-that-breaks-off"
+    BUSY = "key-of-a-busy-ear"
+
+    def __init__(self, socket: web.WebSocketResponse, answers_after_seconds: float) -> None:
+        self._socket, self._answers_after_seconds = socket, answers_after_seconds
+        self.heard_seconds = self._told_seconds = 0.0
+        self._turns = 0
+        self._answering: set[asyncio.Task[None]] = set()
+
+    def finalize(self) -> None:
+        self._turns += 1
+        begin, self._told_seconds = self._told_seconds, self.heard_seconds
+        answering = asyncio.create_task(self._answer(self._turns, begin, self.heard_seconds - begin))
+        self._answering.add(answering)
+        answering.add_done_callback(self._answering.discard)
+
+    async def _answer(self, turn: int, begin: float, seconds: float) -> None:
+        await asyncio.sleep(self._answers_after_seconds)
+        for place, (words, from_finalize) in enumerate([("When do you", False), (f"open, {turn}?", True)]):
+            result = {
+                "type": "Results",
+                "channel_index": [0, 1],
+                "start": begin + place * seconds / 2,
+                "duration": seconds / 2,
+                "is_final": True,
+                "speech_final": from_finalize,
+                "from_finalize": from_finalize,
+                "channel": {"alternatives": [{"transcript": words, "confidence": 0.9, "words": []}]},
+                "metadata": {"request_id": "1", "model_info": {}, "model_uuid": "2"},
+            }
+            await self._socket.send_json(result)
+
+
 def tone(characters: int) -> bytes:
     times = np.arange(round(characters * SECONDS_A_CHARACTER * RATE_HZ)) / RATE_HZ
     return bytes((8000 * np.sin(2 * np.pi * 440 * times)).astype("<i2").tobytes())
@@ -101,6 +173,8 @@ def main() -> None:
         [
             web.get("/v1/user", providers.user),
             web.post("/v1/text-to-speech/{voice}/stream/with-timestamps", providers.stream),
+            web.get("/v1/auth/token", providers.token),
+            web.get("/v1/listen", providers.listen),
             web.get("/voices", providers.voices),
             web.post("/tts/bytes", providers.speak),
         ]

@@ -8,7 +8,7 @@ import asyncio
 import collections
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -35,6 +35,7 @@ from pipecat.utils.time import time_now_iso8601
 from gpu_workers import pcm, protocol
 from gpu_workers.cascade.frames import SpokenWordsFrame
 from gpu_workers.cascade.moonshine import SAMPLE_RATE_HZ
+from gpu_workers.line import Tell
 from gpu_workers.protocol import Part
 
 logger = logging.getLogger(__name__)
@@ -49,10 +50,6 @@ FLUSH_EVERY_SECONDS = 0.02
 FLUSH_SECONDS = 4.0
 """How long to wait for a marker. Its words come a fixed time after their sound: silence, faster than real time, brings
 them."""
-
-
-Tell = Callable[[dict[str, Any]], Awaitable[None]]
-"""Sends metadata to the gateway."""
 
 
 class PartLost(Exception):

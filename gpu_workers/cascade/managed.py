@@ -1,6 +1,6 @@
-"""Managed services in place of the cascade's own voice: Pipecat's services for them, with the tenant's key.
+"""Managed services in place of the cascade's own ears and voice: Pipecat's services for them, with the tenant's key.
 
-Each is told a sentence at a time. Where the service refuses, fails or is silent, the cascade's own voice speaks.
+A voice is told a sentence at a time. Where the service refuses, fails or is silent, the cascade's own voice speaks.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ import aiohttp
 from pipecat.frames.frames import ErrorFrame, Frame, TTSAudioRawFrame
 from pipecat.services.cartesia.tts import CartesiaHttpTTSService
 from pipecat.services.elevenlabs.tts import ElevenLabsHttpTTSService
+from pipecat.services.stt_service import STTService
 from pipecat.services.tts_service import TTSService
 
 from gpu_workers import pcm, protocol
+from gpu_workers.cascade.deepgram import DeepgramEars
 from gpu_workers.cascade.frames import SpokenWordsFrame
-from gpu_workers.cascade.kyutai import PartLost, Tell
+from gpu_workers.cascade.kyutai import PartLost
 from gpu_workers.cascade.speaking import share_out
+from gpu_workers.cascade.transcribing import MoonshineService
+from gpu_workers.line import Tell
 from gpu_workers.protocol import Service
 
 logger = logging.getLogger(__name__)
@@ -156,7 +160,16 @@ class CartesiaVoice(_Managed, CartesiaHttpTTSService):
                 yield SpokenWordsFrame(word)
 
 
+EARS = {"deepgram": DeepgramEars}
 VOICES = {"elevenlabs": ElevenLabsVoice, "cartesia": CartesiaVoice}
+
+
+async def managed_ears(service: Service, *, instead: MoonshineService, tell: Tell) -> STTService:
+    """Return a provider's ears; the worker's own where there is no such provider, or no key for it."""
+    if service.provider in EARS and service.key:
+        return EARS[service.provider](service, instead=instead, tell=tell)
+    await tell(protocol.warning(code="stt", sentence=f"Its own ears are used: there is no key for {service.provider}."))
+    return instead
 
 
 async def managed_voice(

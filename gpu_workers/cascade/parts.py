@@ -25,7 +25,7 @@ from gpu_workers.cascade.kyutai import (
     PartLost,
     connected,
 )
-from gpu_workers.cascade.managed import managed_voice
+from gpu_workers.cascade.managed import managed_ears, managed_voice
 from gpu_workers.cascade.moonshine import Moonshine
 from gpu_workers.cascade.speaking import HibariService
 from gpu_workers.cascade.transcribing import MoonshineService
@@ -82,7 +82,8 @@ async def chosen_parts(
 ) -> AsyncIterator[tuple[STTService, TTSService]]:
     """Hold the services of one conversation. Where a worker cannot be reached, this process's own model serves."""
     own_voice = HibariService(models.hibari, speaking)
-    stt: STTService = MoonshineService(models.moonshine, hearing)
+    own_ears = MoonshineService(models.moonshine, hearing)
+    stt: STTService = own_ears
     tts: TTSService = own_voice
     async with contextlib.AsyncExitStack() as held:
         if (part := start.parts.get("stt")) is not None:
@@ -92,6 +93,8 @@ async def chosen_parts(
                 await line.send_metadata(protocol.part(part="stt", boot=boot))
             except PartLost as problem:
                 await line.send_metadata(protocol.warning(code="stt", sentence=f"Its own ears are used: {problem}"))
+        elif (service := start.services.get("stt")) is not None:
+            stt = await managed_ears(service, instead=own_ears, tell=line.send_metadata)
         if (part := start.parts.get("tts")) is not None:
             voice = str(start.agent.get("voice") or "")
             tts = KyutaiTTSService(http, part, voice=voice, instead=own_voice, tell=line.send_metadata)

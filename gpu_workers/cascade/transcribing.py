@@ -33,6 +33,28 @@ LONGEST_TURN = 30 * BYTES_PER_SECOND
 """The model was made for at most half a minute; of a longer turn the end counts."""
 
 
+class TurnAudio:
+    """What was heard since the caller's turn began, and a little before it. 16-bit samples."""
+
+    def __init__(self) -> None:
+        self._heard = bytearray()
+        self.in_turn = False
+
+    def begin(self) -> None:
+        self.in_turn = True
+
+    def end(self) -> None:
+        self.in_turn = False
+        del self._heard[:-KEPT_BEFORE_SPEECH]
+
+    def add(self, audio: bytes) -> None:
+        self._heard += audio
+        del self._heard[: -(LONGEST_TURN if self.in_turn else KEPT_BEFORE_SPEECH)]
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._heard)
+
+
 class MoonshineService(STTService):
     def __init__(self, model: Moonshine, threads: Executor) -> None:
         super().__init__(
@@ -43,27 +65,24 @@ class MoonshineService(STTService):
         )
         self._model = model
         self._threads = threads
-        self._heard = bytearray()
-        self._in_turn = False
+        self._heard = TurnAudio()
         self._running: asyncio.Task[None] | None = None
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
         match frame:
             case VADUserStartedSpeakingFrame():
-                self._in_turn = True
+                self._heard.begin()
             case VADUserStoppedSpeakingFrame():
                 await self._stop_transcribing()
                 self._running = self.create_task(self._transcribe(bytes(self._heard), pause=frame.id))
             case UserStoppedSpeakingFrame():
-                self._in_turn = False
-                del self._heard[:-KEPT_BEFORE_SPEECH]
+                self._heard.end()
             case EndFrame() | CancelFrame():
                 await self._stop_transcribing()
 
     async def process_audio_frame(self, frame: InputAudioRawFrame, direction: FrameDirection) -> None:
-        self._heard += frame.audio
-        del self._heard[: -(LONGEST_TURN if self._in_turn else KEPT_BEFORE_SPEECH)]
+        self._heard.add(frame.audio)
 
     async def _transcribe(self, audio: bytes, *, pause: int) -> None:
         async for frame in self.run_stt(audio):

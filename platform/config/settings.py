@@ -165,10 +165,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 900}
 LOCAL_SUPERVISOR_URL = env.text("LOCAL_SUPERVISOR_URL", "http://127.0.0.1:8002").rstrip("/")
 LOCAL_SUPERVISOR_TOKEN = env.secret("LOCAL_SUPERVISOR_TOKEN") or ""
 REGION = env.text("WARMLINE_REGION", "local")
-# Read by workers; here so that checks and pages can say whether a language model is set.
 # Managed services. Only the operator says where they are: tenants' keys go there.
 ELEVENLABS_URL = env.text("WORKER_ELEVENLABS_URL", "https://api.elevenlabs.io").rstrip("/")
 CARTESIA_URL = env.text("WORKER_CARTESIA_URL", "https://api.cartesia.ai").rstrip("/")
+DEEPGRAM_URL = env.text("WORKER_DEEPGRAM_URL", "https://api.deepgram.com").rstrip("/")
+# Read by workers; here so that checks and pages can say whether a language model is set.
 LLM_BASE_URL = env.text("LLM_BASE_URL", "")
 LLM_API_KEY = env.secret("LLM_API_KEY") or ""
 LLM_MODEL = env.text("LLM_MODEL", "")

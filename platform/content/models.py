@@ -84,6 +84,7 @@ class ServiceKey(TenantOwned):
     class Provider(models.TextChoices):
         ELEVENLABS = "elevenlabs", "ElevenLabs"
         CARTESIA = "cartesia", "Cartesia"
+        DEEPGRAM = "deepgram", "Deepgram"
 
     provider = models.CharField(max_length=20, choices=Provider.choices)
     secret = EncryptedTextField()

@@ -104,6 +104,7 @@ def ask_provider(provider: str, secret: str) -> Answer:
             f"{settings.CARTESIA_URL}/voices?limit=1",
             {"X-API-Key": secret, "Cartesia-Version": "2024-11-13"},
         ),
+        "deepgram": (f"{settings.DEEPGRAM_URL}/v1/auth/token", {"Authorization": f"Token {secret}"}),
     }[provider]
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=CHECK_SECONDS) as answer:

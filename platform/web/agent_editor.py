@@ -15,9 +15,10 @@ from agents.tools.declarations import DECLARATIONS
 
 Problems = list[tuple[str, str]]
 
+MANAGED_EARS = [("deepgram", "Deepgram, with your key")]
 MANAGED_VOICES = [("elevenlabs", "ElevenLabs, with your key"), ("cartesia", "Cartesia, with your key")]
-MODELS = [("own", "The worker's own model, where it has one"), ("pool", "A language model, on a pool of its own")]
-PARTS = [("own", "The worker's own model"), ("kyutai", "Kyutai, on a pool of its own")]
+MODELS = [("own", "Its own model, if any"), ("pool", "A model on a pool of its own")]
+PARTS = [("own", "Its own model"), ("kyutai", "Kyutai, on a pool of its own")]
 ENGINES = [("cascade", "Cascade"), ("moshi", "Moshi")]
 QUESTION_TYPES = [
     ("choice", "One of several"),
@@ -118,8 +119,8 @@ def make_editor(draft: Mapping[str, Any], problems: Problems) -> Editor:
                 "What hears",
                 config.get("stt", "own"),
                 kind="choice",
-                choices=PARTS,
-                help="Of the cascade. A worker that cannot be had is replaced by its own model.",
+                choices=[*PARTS, *MANAGED_EARS],
+                help="Of the cascade. What cannot be had is replaced by its own model.",
             ),
             sorted_in.field(
                 "tts",

@@ -32,7 +32,9 @@ def test_a_tenants_key_reaches_the_worker_and_nobody_else(
     asked = tmp_path / "asked.log"
     with process("tests.providers", "--log", str(asked), log=tmp_path / "providers.log") as providers:
         assert providers.stdout is not None
-        monkeypatch.setenv("WORKER_ELEVENLABS_URL", f"http://127.0.0.1:{int(providers.stdout.readline())}")
+        address = f"http://127.0.0.1:{int(providers.stdout.readline())}"
+        monkeypatch.setenv("WORKER_ELEVENLABS_URL", address)
+        monkeypatch.setenv("WORKER_DEEPGRAM_URL", address)
         with supervisor_with_a_pool(acme, tmp_path, monkeypatch) as reached:
             web = WebProcess(tmp_path, gateway_url="ws://127.0.0.1:1")
             with running(web.process):
@@ -52,5 +54,11 @@ def test_a_tenants_key_reaches_the_worker_and_nobody_else(
                 assert {json.loads(line)["voice"] for line in asked.read_text().splitlines()} == {"voice-7"}
                 assert roles_of(acme, spoken) == {"engine"}
                 assert KEY not in json.dumps(spoken)
+
+                publish_with(acme, agent, stt="deepgram")
+                with enter_tenant(acme.id):
+                    ServiceKey.objects.create(provider="deepgram", secret=KEY, last_four=KEY[-4:])
+                heard = call(gateway, tmp_path)
+                assert heard["turns"][1]["caller"] == "When do you open, 1?"
         for log in tmp_path.rglob("*.log"):
             assert KEY not in log.read_text(errors="replace"), log

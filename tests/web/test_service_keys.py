@@ -33,6 +33,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def _where(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "ELEVENLABS_URL", provider)
     monkeypatch.setattr(settings, "CARTESIA_URL", provider)
+    monkeypatch.setattr(settings, "DEEPGRAM_URL", provider)
 
 
 def keys_of(tenant: Tenant) -> dict[str, str]:
@@ -49,7 +50,7 @@ def save(client: Any, provider: str, secret: str) -> Any:
     return client.post(PAGE, {"provider": provider, "secret": secret}, follow=True)
 
 
-@pytest.mark.parametrize("name", ["elevenlabs", "cartesia"])
+@pytest.mark.parametrize("name", ["elevenlabs", "cartesia", "deepgram"])
 def test_a_key_that_the_service_knows_is_saved_and_not_shown(
     name: str, client_of: Any, acme: Tenant, alice: User
 ) -> None:
@@ -72,7 +73,7 @@ def test_a_new_key_takes_the_place_of_the_old_one(client_of: Any, acme: Tenant, 
     assert keys_of(acme) == {"elevenlabs": KEY}
 
 
-@pytest.mark.parametrize("name", ["elevenlabs", "cartesia"])
+@pytest.mark.parametrize("name", ["elevenlabs", "cartesia", "deepgram"])
 @pytest.mark.parametrize(
     ("secret", "sentence"),
     [

@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
             name='ServiceKey',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('provider', models.CharField(choices=[('elevenlabs', 'ElevenLabs'), ('cartesia', 'Cartesia')], max_length=20)),
+                ('provider', models.CharField(choices=[('elevenlabs', 'ElevenLabs'), ('cartesia', 'Cartesia'), ('deepgram', 'Deepgram')], max_length=20)),
                 ('secret', content.fields.EncryptedTextField()),
                 ('last_four', models.CharField(editable=False, max_length=4)),
                 ('saved_by', models.CharField(blank=True, editable=False, help_text='An e-mail address.', max_length=254)),
