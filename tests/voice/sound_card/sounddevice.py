@@ -60,21 +60,20 @@ class InputStream(_Stream):
 
 
 class OutputStream(_Stream):
-    """Records to SOUND_CARD_RECORDS."""
+    """Records to SOUND_CARD_RECORDS, block by block: whoever ends the client finds what it played."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._heard: list[numpy.ndarray] = []
+        self._file = wave.open(os.environ["SOUND_CARD_RECORDS"], "wb")
+        self._file.setnchannels(1)
+        self._file.setsampwidth(2)
+        self._file.setframerate(RATE_HZ)
 
     def block(self) -> None:
         block = numpy.zeros((self.blocksize, 1), dtype=numpy.float32)
         self.callback(block, self.blocksize, None, None)
-        self._heard.append(block[:, 0])
+        self._file.writeframes((numpy.clip(block[:, 0], -1, 1) * 32767).astype("<i2").tobytes())
 
     def __exit__(self, *problem: Any) -> None:
         super().__exit__(*problem)
-        with wave.open(os.environ["SOUND_CARD_RECORDS"], "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(RATE_HZ)
-            file.writeframes((numpy.clip(numpy.concatenate(self._heard), -1, 1) * 32767).astype("<i2").tobytes())
+        self._file.close()
