@@ -71,22 +71,39 @@ def run(
     Raises:
         SystemExit: the engine cannot serve any more.
     """
-    asyncio.run(_run(engine, identity, address, ordered_ns=ordered_ns, grace_seconds=grace_seconds, report=report))
+
+    async def until_signalled() -> None:
+        stopped = asyncio.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+        await serve(
+            engine,
+            identity,
+            address,
+            stopped=stopped,
+            ordered_ns=ordered_ns,
+            grace_seconds=grace_seconds,
+            report=report,
+        )
+
+    asyncio.run(until_signalled())
 
 
-async def _run(
+async def serve(
     engine: Engine | HttpEngine,
     identity: Identity,
     address: Address,
     *,
+    stopped: asyncio.Event,
     ordered_ns: int,
     grace_seconds: float,
     report: Callable[[dict[str, Any]], None],
 ) -> None:
-    stopped = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+    """Attach the engine to `identity` and serve until `stopped` is set, then drain. See `run`.
 
+    Raises:
+        SystemExit: the engine cannot serve any more.
+    """
     # A forked child has its parent's random state, and would make the same choices as its siblings.
     random.seed()
     np.random.seed()

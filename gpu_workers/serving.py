@@ -189,7 +189,7 @@ class Worker:
         finally:
             session.requests -= 1
             if not session.requests:
-                idle_seconds = IDLE_SECONDS if self.identity.session_key is not None else 0.0
+                idle_seconds = IDLE_SECONDS if self._has_sessions(request) else 0.0
                 session.idle = asyncio.get_running_loop().call_later(idle_seconds, self._end, session)
 
     async def leave(self, request: web.Request) -> web.Response:
@@ -202,10 +202,13 @@ class Worker:
         return web.Response(status=204)
 
     def _read_session(self, request: web.Request) -> str | None:
-        """Return a request's session: one of its own where no tokens are asked, None where its token is none."""
+        """Return a request's session, a new one where no tokens are asked and none is named; None for a bad token."""
         if self.identity.session_key is None:
-            return uuid.uuid4().hex
+            return request.headers.get(tokens.SESSION_HEADER) or uuid.uuid4().hex
         return tokens.read_session(self.identity.session_key, request.headers.get(tokens.HEADER))
+
+    def _has_sessions(self, request: web.Request) -> bool:
+        return self.identity.session_key is not None or tokens.SESSION_HEADER in request.headers
 
     @property
     def _is_full(self) -> bool:
@@ -243,7 +246,7 @@ class Worker:
             session_id=session.id,
             socket=socket,
             query=dict(request.query),
-            is_from_gateway=tokens.HEADER in request.headers,
+            is_from_gateway=not request.headers.keys().isdisjoint((tokens.HEADER, tokens.SESSION_HEADER)),
             boot=self._boot(session),
             metrics=self.metrics,
             codec_threads=self._codec_threads,

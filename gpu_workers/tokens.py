@@ -7,6 +7,8 @@ import hmac
 
 HEADER = "Modal-Authorization"
 """The header that carries `Bearer <token>`, as on Modal."""
+SESSION_HEADER = "Warmline-Session"
+"""Names the session to a container whose provider has looked at the token, and may keep it."""
 
 
 def sign_session(key: bytes, session: str) -> str:

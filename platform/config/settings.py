@@ -164,6 +164,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 900}
 # --- voice ---------------------------------------------------------------------------------------------------------
 LOCAL_SUPERVISOR_URL = env.text("LOCAL_SUPERVISOR_URL", "http://127.0.0.1:8002").rstrip("/")
 LOCAL_SUPERVISOR_TOKEN = env.secret("LOCAL_SUPERVISOR_TOKEN") or ""
+MODAL_TOKEN_ID = env.text("MODAL_TOKEN_ID", "")
+MODAL_TOKEN_SECRET = env.secret("MODAL_TOKEN_SECRET") or ""
+MODAL_ENVIRONMENT = env.text("MODAL_ENVIRONMENT", "")
 REGION = env.text("WARMLINE_REGION", "local")
 # Managed services. Only the operator says where they are: tenants' keys go there.
 ELEVENLABS_URL = env.text("WORKER_ELEVENLABS_URL", "https://api.elevenlabs.io").rstrip("/")

@@ -215,7 +215,7 @@ def _bring_back(deployment: Deployment, autoscaling: Autoscaling) -> DeploymentR
 
 def _is_drained(deployment: Deployment, report: DeploymentReport) -> bool:
     draining_for = timezone.now() - deployment.state_changed_at
-    is_quiet = not report.sessions and not report.waiting and draining_for.total_seconds() > QUIET_SECONDS
+    is_quiet = report.is_idle and draining_for.total_seconds() > QUIET_SECONDS
     return is_quiet or draining_for > LONGEST_DRAIN
 
 

@@ -19,7 +19,20 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / ".env.example"
 DIRECT_READ = re.compile(r"environ(?:\.get\(|\[)\"([A-Z_]+)\"")
 # Between our own processes, or everybody's: nobody sets these for Warmline.
-NOT_SETTINGS = {"WARMLINE_SESSION_KEY", "WARMLINE_ORDERED_NS", "PYTHONPATH", "NO_COLOR"}
+NOT_SETTINGS = {
+    "WARMLINE_SESSION_KEY",
+    "WARMLINE_ORDERED_NS",
+    "PYTHONPATH",
+    "NO_COLOR",
+    "MODAL_TASK_ID",
+    "MODAL_RESTORE_STATE_PATH",
+    "WORKER_KIND",
+    "WORKER_CHECKPOINT",
+    "WORKER_MAX_SESSIONS",
+    "WORKER_GRACE_SECONDS",
+    "WORKER_STARTUP_SECONDS",
+    "WORKER_HOST",
+}
 
 
 def named_in_example() -> set[str]:

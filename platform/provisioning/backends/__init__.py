@@ -15,6 +15,7 @@ from provisioning.backends.contract import Backend
 
 BACKENDS = {
     "local": "provisioning.backends.local.backend.LocalBackend",
+    "modal": "provisioning.backends.modal.backend.ModalBackend",
 }
 
 

@@ -63,6 +63,10 @@ class DeploymentRefused(BackendError):
     permanent = True
 
 
+class QuotaReached(BackendError):
+    """The account is at a limit: fewer containers elsewhere, or a bigger plan, make room."""
+
+
 class DeploymentUnknown(BackendError):
     """The backend has no such deployment (any more)."""
 
@@ -203,7 +207,8 @@ class ContainerReport:
     why: str = ""
     """A StopReason, once stopped."""
     exit_code: int | None = None
-    sessions: int = 0
+    sessions: int | None = 0
+    """None where the backend cannot tell."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -223,7 +228,14 @@ class DeploymentReport:
 
     @property
     def sessions(self) -> int:
-        return sum(container.sessions for container in self.containers)
+        """How many are known of."""
+        return sum(container.sessions or 0 for container in self.containers)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is surely no session. A container whose sessions are not told may have some while it runs."""
+        running = (each for each in self.containers if each.state != ContainerState.STOPPED)
+        return not self.waiting and all(each.sessions == 0 for each in running)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

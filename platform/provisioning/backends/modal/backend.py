@@ -1,0 +1,266 @@
+"""The Modal backend: an App for each deployment, a session of its Server for each call.
+
+What stands at Modal is asked of Modal: nothing is kept here but connections and handles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+import modal
+
+import gpu_workers
+from gpu_workers.tokens import HEADER, SESSION_HEADER
+from provisioning.backends.contract import (
+    Autoscaling,
+    BilledCost,
+    ContainerReport,
+    ContainerState,
+    CredentialsRefused,
+    DeploymentRef,
+    DeploymentReport,
+    DeploymentSpec,
+    DeploymentUnknown,
+    GrantedSession,
+    PrimingReport,
+    ReportedState,
+    SessionUnavailable,
+    address_of,
+)
+from provisioning.backends.modal import raw
+from provisioning.backends.modal.apps import SERVER_NAME, Installation, autoscaler_settings, make_app
+from provisioning.backends.modal.clients import Credentials, client_of
+from provisioning.backends.modal.problems import named
+
+ANSWER_SECONDS = 15.0
+DEPLOY_SECONDS = 300.0
+REPORT_SECONDS = 60.0
+NANO_DOLLARS = 1_000_000_000
+
+
+class ModalBackend:
+    """See `provisioning.backends.contract.Backend`."""
+
+    def __init__(self, credentials: Credentials, installation: Installation, *, environment: str) -> None:
+        self._credentials = credentials
+        self._installation = installation
+        self._environment = environment
+        self._servers: dict[str, modal.Server] = {}
+        self._http: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def from_settings(cls) -> Self:
+        from django.conf import settings
+
+        return cls(
+            Credentials(settings.MODAL_TOKEN_ID, settings.MODAL_TOKEN_SECRET),
+            Installation(gpu_workers.__version__, settings.MODAL_ENVIRONMENT),
+            environment=settings.ENVIRONMENT,
+        )
+
+    async def __aenter__(self) -> Self:
+        self._http = aiohttp.ClientSession(trust_env=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+    # --- deployments ------------------------------------------------------------------------------------------------
+    async def deploy(self, spec: DeploymentSpec, autoscaling: Autoscaling) -> DeploymentReport:
+        async with named(within_seconds=DEPLOY_SECONDS):
+            client = await self._client(spec.tenant_id)
+            if not await self._stands(spec.ref):
+                app = make_app(spec, autoscaling, self._installation)
+                await app.deploy.aio(client=client, environment_name=self._installation.modal_environment or None)
+                self._servers.pop(spec.name, None)
+        await self.scale(spec.ref, autoscaling)
+        return await self.status(spec.ref)
+
+    async def scale(self, ref: DeploymentRef, autoscaling: Autoscaling) -> None:
+        async with named(within_seconds=ANSWER_SECONDS):
+            server = await self._server(ref)
+            await server.autoscaler.update.aio(**autoscaler_settings(autoscaling))
+
+    async def status(self, ref: DeploymentRef) -> DeploymentReport:
+        async with named(within_seconds=ANSWER_SECONDS):
+            app = await self._app(ref)
+            server = await self._server(ref)
+            settings = await server.autoscaler.settings.aio()
+            return DeploymentReport(
+                ref=ref,
+                state=ReportedState.READY,
+                autoscaling=Autoscaling(
+                    min_containers=settings.min_containers or 0,
+                    buffer_containers=settings.buffer_containers or 0,
+                    max_containers=settings.max_containers or 0,
+                    scaledown_window_seconds=settings.scaledown_window or 0,
+                ),
+                containers=tuple(await self._containers(app, server, ref)),
+            )
+
+    async def stop(self, ref: DeploymentRef) -> None:
+        async with named(within_seconds=ANSWER_SECONDS):
+            self._servers.pop(ref.name, None)
+            with contextlib.suppress(DeploymentUnknown):
+                app = await self._app(ref)
+                await app.stop.aio()
+
+    async def deployments(self) -> Sequence[DeploymentRef]:
+        async with named(within_seconds=REPORT_SECONDS):
+            refs = []
+            for app in await self._apps():
+                tags = await app.get_tags.aio()
+                if tags.get("warmline") == self._environment:
+                    refs.append(DeploymentRef(app.name or "", tags["worker"], tags["region"], tags["tenant"]))
+            return refs
+
+    async def _apps(self) -> Sequence[modal.App]:
+        """Return the Apps that bear names of this installation's; also those whose deploy was cut off."""
+        name = self._installation.modal_environment
+        client = await self._client()
+        of = modal.Environment
+        environment = of.from_name(name, client=client) if name else of.from_context(client=client)
+        ours = f"{self._environment}-"
+        return [app for app in await environment.apps.list.aio() if (app.name or "").startswith(ours)]
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+    async def start_session(
+        self, ref: DeploymentRef, *, timeout_ms: int, idle_timeout_seconds: int = 30
+    ) -> GrantedSession:
+        began = time.monotonic()
+        async with named(within_seconds=ANSWER_SECONDS):
+            server = await self._server(ref)
+            host = urlsplit(await server.get_url.aio() or "")
+        async with named(within_seconds=timeout_ms / 1000 + ANSWER_SECONDS):
+            try:
+                async with asyncio.timeout(timeout_ms / 1000):
+                    credentials = await server.sessions.start.aio(idle_timeout=idle_timeout_seconds)
+            except TimeoutError as problem:
+                raise SessionUnavailable("No container had room in time.") from problem
+        return GrantedSession(
+            ref=credentials.token,
+            url=address_of(ref.worker, host.netloc, secure=host.scheme == "https"),
+            headers={HEADER: f"Bearer {credentials.token}", SESSION_HEADER: credentials.session_id},
+            container=None,
+            reserve_ms=round((time.monotonic() - began) * 1000),
+        )
+
+    async def end_session(self, ref: DeploymentRef, session_ref: str) -> None:
+        async with named(within_seconds=ANSWER_SECONDS):
+            server = await self._server(ref)
+            await server.sessions.terminate.aio(session_ref)
+
+    async def prime(self, ref: DeploymentRef, *, timeout_seconds: float) -> PrimingReport:
+        session = await self.start_session(ref, timeout_ms=round(timeout_seconds * 1000))
+        try:
+            boot = await self.ask_worker(session)
+        finally:
+            await self.end_session(ref, session.ref)
+        return PrimingReport(boots=(str(boot["boot"]),), boot_ms=(float(boot["boot_ms"]),))
+
+    # --- what it costs, what it said --------------------------------------------------------------------------------
+    async def costs(self, since: datetime.datetime, until: datetime.datetime) -> Sequence[BilledCost]:
+        async with named(within_seconds=REPORT_SECONDS):
+            workspace = modal.Workspace.from_context(client=await self._client())
+            rows = await workspace.billing.report.aio(start=since, end=until, resolution="h", tag_names=["*"])
+        return [
+            BilledCost(
+                deployment_name=row.description,
+                since=row.interval_start,
+                until=row.interval_start + datetime.timedelta(hours=1),
+                nano_dollars=int(row.cost * NANO_DOLLARS),
+                key=f"{row.object_id}:{row.interval_start.isoformat()}",
+            )
+            for row in rows
+            if row.tags.get("warmline") == self._environment
+        ]
+
+    async def read_log(self, ref: DeploymentRef, container: str, *, max_bytes: int = 65_536) -> str:
+        return ""
+
+    # --- plumbing ---------------------------------------------------------------------------------------------------
+    async def _client(self, tenant_id: str | None = None) -> modal.Client:
+        if not self._credentials.token_id or not self._credentials.token_secret:
+            raise CredentialsRefused("There are no credentials for Modal: set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET.")
+        return await client_of(self._credentials)
+
+    async def _app(self, ref: DeploymentRef) -> modal.App:
+        """Return a deployment's App.
+
+        Raises:
+            DeploymentUnknown
+        """
+        try:
+            return await modal.App.lookup.aio(
+                ref.name,
+                client=await self._client(ref.tenant_id),
+                environment_name=self._installation.modal_environment or None,
+            )
+        except modal.exception.NotFoundError as problem:
+            self._servers.pop(ref.name, None)
+            raise DeploymentUnknown(f"Modal has no deployment {ref.name}.") from problem
+
+    async def _stands(self, ref: DeploymentRef) -> bool:
+        """Return whether an App was deployed to its end: one whose deploy was cut off has no Server."""
+        try:
+            app = await self._app(ref)
+        except DeploymentUnknown:
+            return False
+        return SERVER_NAME in (await app.info.aio(refresh=True)).servers
+
+    async def _server(self, ref: DeploymentRef) -> modal.Server:
+        """Return the handle of a deployment's Server, looked up once.
+
+        Raises:
+            DeploymentUnknown
+        """
+        if ref.name not in self._servers:
+            server = modal.Server.from_name(
+                ref.name,
+                SERVER_NAME,
+                client=await self._client(ref.tenant_id),
+                environment_name=self._installation.modal_environment or None,
+            )
+            try:
+                await server.hydrate.aio()
+            except modal.exception.NotFoundError as problem:
+                raise DeploymentUnknown(f"Modal has no deployment {ref.name}.") from problem
+            self._servers[ref.name] = server
+        return self._servers[ref.name]
+
+    async def _containers(self, app: modal.App, server: modal.Server, ref: DeploymentRef) -> list[ContainerReport]:
+        """Return the running containers, as the SDK's own command line finds them."""
+        tasks = await raw.running_tasks.aio(await self._client(ref.tenant_id), app.app_id)
+        serving = {container.container_id for container in await server._experimental_list_containers.aio()}
+        return [
+            ContainerReport(
+                name=task.task_id,
+                state=ContainerState.READY if task.task_id in serving else ContainerState.STARTING,
+                started_at=datetime.datetime.fromtimestamp(task.started_at or task.enqueued_at, datetime.UTC),
+                sessions=None,
+            )
+            for task in tasks
+        ]
+
+    async def ask_worker(self, session: GrantedSession) -> dict[str, Any]:
+        """Return how the container of a session is: see gpu_workers.serving.Worker.status."""
+        assert self._http is not None
+        url = urlsplit(session.url)
+        address = url._replace(scheme="https" if url.scheme in ("wss", "https") else "http", path="/status").geturl()
+        async with (
+            named(within_seconds=ANSWER_SECONDS),
+            self._http.get(address, headers=session.headers, raise_for_status=True) as answer,
+        ):
+            document: dict[str, Any] = await answer.json()
+            return document

@@ -1,0 +1,76 @@
+"""What tests ask of the stand-in over HTTP: what it was asked, what is to go wrong, and what runs."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from aiohttp import web
+from google.protobuf.json_format import MessageToDict
+
+from tests.modal_server.containers import Fleet
+from tests.modal_server.state import Injection, State, new_id
+
+
+def make_control(state: State, fleet: Fleet) -> web.Application:
+    async def asked(request: web.Request) -> web.Response:
+        documents: list[dict[str, Any]] = [
+            {"call": name, "request": MessageToDict(message, preserving_proto_field_name=True)}
+            for name, message in state.asked
+        ]
+        return web.json_response(documents)
+
+    async def inject(request: web.Request) -> web.Response:
+        document = await request.json()
+        state.injections[document["call"]] = Injection(
+            document.get("status", ""),
+            document.get("message", ""),
+            document.get("times", 1),
+            document.get("delay_seconds", 0.0),
+        )
+        return web.json_response({})
+
+    async def change(request: web.Request) -> web.Response:
+        """Set what a workspace has: published images, lines of its bill; and how many restores are to fail."""
+        document = await request.json()
+        workspace = state.workspace(document.get("workspace", next(iter(state.credentials))))
+        for name in document.get("images", []):
+            workspace.images[name] = new_id("im")
+        for name in document.get("volumes", []):
+            workspace.volumes[name] = new_id("vo")
+        workspace.bill.extend({**line, "cost": str(Decimal(line["cost"]))} for line in document.get("bill", []))
+        state.failing_restores = document.get("failing_restores", state.failing_restores)
+        return web.json_response({})
+
+    async def running(request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "containers": [
+                    {
+                        "name": each.name,
+                        "app": each.server.app.name,
+                        "ready": each.is_ready,
+                        "sessions": len(each.sessions),
+                        "pid": each.process.pid if each.process else None,
+                    }
+                    for each in fleet.containers
+                ],
+                "ended": [{"name": each.name, "code": code} for each, code in fleet.ended],
+                "apps": [
+                    {"id": app.id, "name": app.name, "state": app.state, "tags": app.tags, "deploys": app.deploys}
+                    for workspace in state.workspaces.values()
+                    for app in workspace.apps.values()
+                ],
+            }
+        )
+
+    application = web.Application()
+    application.add_routes(
+        [
+            web.get("/asked", asked),
+            web.post("/inject", inject),
+            web.post("/change", change),
+            web.get("/running", running),
+        ]
+    )
+    return application

@@ -1,0 +1,118 @@
+"""What a workspace has: Apps, their Servers, objects by name, and what was asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from modal_proto import api_pb2
+
+_numbers: Iterator[int] = itertools.count(1)
+
+
+def new_id(kind: str) -> str:
+    """Return an id such as `ap-12`."""
+    return f"{kind}-{next(_numbers)}"
+
+
+@dataclasses.dataclass
+class Server:
+    """A Server of an App: a Function with HTTP settings."""
+
+    id: str
+    name: str
+    app: App
+    data: api_pb2.FunctionData
+    secrets: dict[str, str]
+    autoscaler: api_pb2.AutoscalerSettings
+    url: str = ""
+
+    @property
+    def function(self) -> api_pb2.Function:
+        """The Function as it is on the GPU that comes first."""
+        return self.data.ranked_functions[0].function
+
+    def handle(self) -> api_pb2.FunctionHandleMetadata:
+        return api_pb2.FunctionHandleMetadata(
+            function_name=self.name,
+            function_type=api_pb2.Function.FUNCTION_TYPE_FUNCTION,
+            app_id=self.app.id,
+            definition_id=f"de-{self.id}",
+            _experimental_flash_urls=[self.url],
+        )
+
+
+@dataclasses.dataclass
+class App:
+    id: str
+    name: str
+    tags: dict[str, str]
+    state: int = api_pb2.APP_STATE_INITIALIZING
+    servers: dict[str, Server] = dataclasses.field(default_factory=dict)
+    created_at: float = dataclasses.field(default_factory=time.time)
+    deploys: int = 0
+
+    def metadata(self) -> api_pb2.AppHandleMetadata:
+        return api_pb2.AppHandleMetadata(
+            description=self.name,
+            app_id=self.id,
+            lifecycle=api_pb2.AppLifecycle(app_state=self.state, created_at=self.created_at, version=self.deploys),
+            servers={name: server.id for name, server in self.servers.items()},
+        )
+
+
+@dataclasses.dataclass
+class Workspace:
+    """What belongs to one pair of credentials."""
+
+    name: str
+    apps: dict[str, App] = dataclasses.field(default_factory=dict)
+    """By id; those that were stopped, too."""
+    secrets: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    images: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Ids by published name."""
+    volumes: dict[str, str] = dataclasses.field(default_factory=dict)
+    bill: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def app_named(self, name: str) -> App | None:
+        standing = (api_pb2.APP_STATE_DEPLOYED, api_pb2.APP_STATE_INITIALIZING)
+        return next((app for app in self.apps.values() if app.name == name and app.state in standing), None)
+
+
+@dataclasses.dataclass
+class Injection:
+    """What is to go wrong in a call: a gRPC status, after a while."""
+
+    status: str
+    message: str
+    times: int
+    delay_seconds: float = 0.0
+
+
+@dataclasses.dataclass
+class State:
+    credentials: dict[str, str]
+    """Secrets by token id; each its own workspace."""
+    workspaces: dict[str, Workspace] = dataclasses.field(default_factory=dict)
+    asked: list[tuple[str, Any]] = dataclasses.field(default_factory=list)
+    injections: dict[str, Injection] = dataclasses.field(default_factory=dict)
+    failing_restores: int = 0
+    images: frozenset[str] = frozenset()
+    """Names that every workspace has published, to begin with."""
+
+    def workspace(self, token_id: str) -> Workspace:
+        if token_id not in self.workspaces:
+            published = {name: new_id("im") for name in self.images}
+            self.workspaces[token_id] = Workspace(token_id, images=published)
+        return self.workspaces[token_id]
+
+    def servers(self) -> list[Server]:
+        return [
+            server
+            for workspace in self.workspaces.values()
+            for app in workspace.apps.values()
+            for server in app.servers.values()
+        ]
