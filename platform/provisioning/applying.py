@@ -249,7 +249,10 @@ def _follow_containers(deployment: Deployment, report: DeploymentReport) -> None
         _follow(deployment, known.get(each.name), each)
     for name, container in known.items():
         if container.stopped_at is None and name not in told:
-            container.become_lost()
+            if report.forgets_stopped:
+                container.become_stopped(StopReason.SCALEDOWN)
+            else:
+                container.become_lost()
     deployment.containers.running().note_seen(timezone.now())
 
 

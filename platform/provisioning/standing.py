@@ -67,7 +67,7 @@ def pool_standings(pools: Iterable[Pool] | None = None) -> list[PoolStanding]:
             state=_state(pool, deployments.get(pool.pk)),
             problem=deployments[pool.pk].problem if pool.pk in deployments else "",
             containers=Counter(container.state for container in containers.get(pool.pk, [])),
-            sessions=sum(container.sessions for container in containers.get(pool.pk, [])),
+            sessions=sum(container.sessions or 0 for container in containers.get(pool.pk, [])),
             boots=boots.get(pool.pk, Counter()),
             cost_nano_dollars=costs.get(pool.pk, 0),
         )

@@ -221,6 +221,8 @@ class DeploymentReport:
     """Why it is not ready, or what is wrong with it."""
     autoscaling: Autoscaling | None = None
     containers: tuple[ContainerReport, ...] = ()
+    forgets_stopped: bool = False
+    """Containers that have stopped are left out: one that is missing was stopped, for all that is known."""
     waiting: int = 0
     """Sessions asked for and not yet granted."""
     snapshot: str = ""

@@ -255,7 +255,7 @@ class Container(TenantOwned):
     state = models.CharField(max_length=10, choices=[(state.value, state.value.title()) for state in ContainerState])
     boot = models.CharField(max_length=10, blank=True)
     boot_ms = models.PositiveIntegerField(null=True)
-    sessions = models.PositiveIntegerField(default=0)
+    sessions = models.PositiveIntegerField(null=True, default=0, help_text="Empty where the backend cannot tell.")
     started_at = models.DateTimeField()
     ready_at = models.DateTimeField(null=True)
     stopped_at = models.DateTimeField(null=True)

@@ -107,6 +107,7 @@ class ModalBackend:
                     scaledown_window_seconds=settings.scaledown_window or 0,
                 ),
                 containers=tuple(await self._containers(app, server, ref)),
+                forgets_stopped=True,
             )
 
     async def stop(self, ref: DeploymentRef) -> None:
