@@ -7,6 +7,7 @@ Every step may be repeated: a process that dies in the middle leaves a state fro
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -38,6 +39,8 @@ log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 
 MOST_ATTEMPTS = 6
+MOST_COLD_BOOTS = 6
+"""So many containers in a row that were to be restored and were not: the pool goes on without snapshots."""
 PRIMING_MARGIN_SECONDS = 30.0
 LONGEST_WAIT_SECONDS = 20.0
 """What takes longer to come up is waited for again by the next reconcile: tasks of other pools have their turn."""
@@ -102,7 +105,7 @@ def _deploy(deployment: Deployment) -> None:
         if deployment.state == Deployment.State.PENDING:
             deployment.start_deploying()
         autoscaling = deployment.pool.autoscaling
-    spec, ref = deployment.specification, deployment.ref
+    spec = deployment.specification
     try:
         _ask(deployment, lambda backend: backend.deploy(spec, autoscaling))
         with _in(deployment):
@@ -111,7 +114,7 @@ def _deploy(deployment: Deployment) -> None:
                 deployment.start_priming()
         left_seconds = spec.startup_timeout_seconds + PRIMING_MARGIN_SECONDS - deployment.tried_for.total_seconds()
         wait_seconds = max(1.0, min(left_seconds, LONGEST_WAIT_SECONDS))
-        priming = _ask(deployment, lambda backend: backend.prime(ref, timeout_seconds=wait_seconds))
+        priming = _ask(deployment, lambda backend: backend.prime(spec, timeout_seconds=wait_seconds))
     except SessionUnavailable as problem:
         if left_seconds <= LONGEST_WAIT_SECONDS:
             _note_failure(deployment, problem)
@@ -120,8 +123,14 @@ def _deploy(deployment: Deployment) -> None:
         _note_failure(deployment, problem)
         return
     with _in(deployment):
-        deployment.become_ready(priming)
-        _note(deployment, "deployment.ready", boots=list(priming.boots))
+        if priming.is_done:
+            deployment.become_ready(priming)
+            _note(deployment, "deployment.ready", boots=deployment.priming["boots"])
+            return
+        deployment.note_priming(priming)
+        if deployment.cold_boots >= MOST_COLD_BOOTS:
+            deployment.pool.give_up_snapshots()
+            _note(deployment, "pool.snapshots_given_up", boots=deployment.priming["boots"])
 
 
 def _note_failure(deployment: Deployment, problem: BackendError) -> None:
@@ -189,17 +198,29 @@ def _tend_deployment(deployment: Deployment) -> None:
             _ask(deployment, lambda backend: backend.scale(deployment.ref, wanted))
             with _in(deployment):
                 deployment.remember_scaling(wanted)
+        elif deployment.was_followed_lately:
+            return
         report = _ask(deployment, lambda backend: backend.status(deployment.ref))
+        if report.autoscaling not in (None, wanted):
+            _mend_scaling(deployment, report, wanted)
     except DeploymentUnknown:
         if is_draining:
             _become_stopped(deployment, StopReason.LOST)
             return
         report = _bring_back(deployment, wanted)
     with _in(deployment):
+        deployment.note_followed()
         _follow_containers(deployment, report)
     _note_problem(deployment, report.sentence)
     if is_draining and _is_drained(deployment, report):
         _stop(deployment)
+
+
+def _mend_scaling(deployment: Deployment, report: DeploymentReport, wanted: Autoscaling) -> None:
+    """Set limits again that somebody else has changed."""
+    _ask(deployment, lambda backend: backend.scale(deployment.ref, wanted))
+    with _in(deployment):
+        _note(deployment, "deployment.scaling_mended", found=dataclasses.asdict(report.autoscaling or wanted))
 
 
 def _bring_back(deployment: Deployment, autoscaling: Autoscaling) -> DeploymentReport:
@@ -238,6 +259,48 @@ def _note_problem(deployment: Deployment, sentence: str) -> None:
             log.warning("deployment.problem", deployment=deployment.name, problem=sentence)
         with _in(deployment):
             deployment.note_problem(sentence)
+
+
+# --- looking, changing nothing ---------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that is not as it is wanted, and what is to be done about it."""
+
+    what: str
+    sentence: str
+
+
+def differences_of(pool: Pool) -> list[Difference]:
+    """Return what applying a pool of the entered tenant would change."""
+    found = []
+    wanted_hash = pool.spec().spec_hash() if pool.is_enabled else None
+    live = list(pool.deployments.live().select_related("pool"))
+    if wanted_hash and not any(deployment.spec_hash == wanted_hash for deployment in live):
+        found.append(Difference(str(pool), "is to be deployed"))
+    for deployment in live:
+        if deployment.spec_hash != wanted_hash and deployment.state == Deployment.State.READY:
+            found.append(Difference(deployment.name, "is to be drained"))
+        if deployment.state == Deployment.State.READY and (sentence := _how_it_differs(deployment)):
+            found.append(Difference(deployment.name, sentence))
+    return found
+
+
+def _how_it_differs(deployment: Deployment) -> str:
+    wanted = deployment.pool.autoscaling
+    try:
+        report = _ask(deployment, lambda backend: backend.status(deployment.ref))
+    except DeploymentUnknown:
+        return "is lost, and is to be brought back"
+    except BackendError as problem:
+        return f"cannot be asked: {problem.sentence}"
+    if report.autoscaling in (None, wanted):
+        return ""
+    changes = {
+        name: (found, value)
+        for name, value in dataclasses.asdict(wanted).items()
+        if (found := getattr(report.autoscaling, name)) != value
+    }
+    return "; ".join(f"{name} is {found}, and is to be {value}" for name, (found, value) in changes.items())
 
 
 # --- containers ------------------------------------------------------------------------------------------------------

@@ -53,7 +53,9 @@ def change_pool(*, pool: Pool, actor: User | None, **changes: Any) -> Pool:
     _check(pool)
     changed = {name: [before[name], getattr(pool, name)] for name in changes if before[name] != getattr(pool, name)}
     if changed:
-        _save(pool, *changed)
+        if not set(changed).isdisjoint(Pool.SPEC_FIELDS):
+            pool.snapshots_given_up_at = None  # another specification may do better
+        _save(pool, *changed, "snapshots_given_up_at")
         audit.record(action="pool.changed", target=pool, actor=actor, details=changed)
     return pool
 
@@ -75,8 +77,9 @@ def set_enabled(*, pool: Pool, actor: User | None, enabled: bool) -> Pool:
 
 
 def try_again(*, pool: Pool, actor: User | None) -> None:
-    """Deploy a pool whose deployment failed once more."""
-    _save(pool)
+    """Deploy a pool once more whose deployment failed, or restore its containers, which was given up."""
+    pool.snapshots_given_up_at = None
+    _save(pool, "snapshots_given_up_at")
     audit.record(action="pool.tried_again", target=pool, actor=actor)
 
 

@@ -8,12 +8,17 @@ from typing import Any
 
 import structlog
 from asgiref.sync import async_to_sync
+from django.core.exceptions import ValidationError
 from django.db import connections
 
 from provisioning import applying
 from provisioning.backends import make_backend
 from provisioning.backends.contract import BackendError, DeploymentRef
 from provisioning.locks import locking, only_one
+from provisioning.models import Pool
+from tenants import audit
+from tenants.models import Tenant
+from tenants.scope import enter_tenant
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +74,36 @@ def _stop_orphans(backend: str) -> None:
     if orphans:
         log.warning("deployment.orphans_stopped", deployments=[ref.name for ref in orphans])
         async_to_sync(_stop)(backend, orphans)
+        for ref in orphans:
+            _note_orphan(ref)
+
+
+def _note_orphan(ref: DeploymentRef) -> None:
+    """Write into the trail of whom it was for that it was stopped, where that tenant is still here."""
+    try:
+        with enter_tenant(ref.tenant_id):
+            if Tenant.objects.filter(pk=ref.tenant_id).exists():
+                audit.record(action="deployment.orphan_stopped", target=ref.name)
+    except (ValueError, ValidationError):
+        log.warning("deployment.orphan_of_nobody", deployment=ref.name)
+
+
+def differences() -> list[applying.Difference]:
+    """Return what `reconcile` would mend, and change nothing."""
+    found = []
+    for tenant_id, pool_id in _rows(POOLS):
+        with enter_tenant(tenant_id):
+            found += applying.differences_of(Pool.objects.get(pk=pool_id))
+    for (backend,) in _rows(BACKENDS_IN_USE):
+        try:
+            standing = async_to_sync(_standing)(backend)
+        except BackendError as problem:
+            found.append(applying.Difference(backend, f"cannot be asked: {problem.sentence}"))
+            continue
+        wanted = {name for (name,) in _rows(LIVE_NAMES, backend)}
+        orphans = (ref.name for ref in standing if ref.name not in wanted)
+        found += [applying.Difference(name, "is wanted by nobody, and is to be stopped") for name in orphans]
+    return found
 
 
 async def _standing(name: str) -> Sequence[DeploymentRef]:

@@ -200,7 +200,7 @@ async def test_a_snapshot_that_cannot_be_launched_keeps_nobody_waiting(tmp_path:
 async def test_priming_shows_that_a_container_can_talk(backend: LocalBackend) -> None:
     spec = make_spec(snapshots=True)
     await backend.deploy(spec, make_autoscaling())
-    report = await backend.prime(spec.ref, timeout_seconds=20)
+    report = await backend.prime(spec, timeout_seconds=20)
     assert report.boots == ("restored",)
     assert (await backend.status(spec.ref)).sessions == 0
 

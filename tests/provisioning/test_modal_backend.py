@@ -153,8 +153,8 @@ async def test_without_snapshots_modal_is_asked_for_none(backend: ModalBackend, 
 async def test_a_call_is_held_in_a_container_that_the_sdk_runs(backend: ModalBackend, modal: ModalServer) -> None:
     spec = spec_of()
     await backend.deploy(spec, SCALING)
-    primed = await backend.prime(spec.ref, timeout_seconds=60)
-    assert primed.boots == ("cold",) and primed.boot_ms[0] > 500
+    primed = await backend.prime(spec, timeout_seconds=60)
+    assert primed.is_done and primed.boots == ("cold", "restored") and primed.boot_ms[0] > 500
 
     session = await backend.start_session(spec.ref, timeout_ms=30_000)
     assert modal.token_secret not in repr(session) and session.ref not in repr(session.headers.keys())
@@ -167,7 +167,7 @@ async def test_a_call_is_held_in_a_container_that_the_sdk_runs(backend: ModalBac
         await caller.be_silent_until(lambda: caller.transcripts("caller"), limit_seconds=20)
         (boot,) = caller.metadata("boot")
         (container,) = (await backend.status(spec.ref)).containers
-        assert (boot["boot"], boot["container"]) == ("warm", container.name) or boot["boot"] == "cold"
+        assert (boot["boot"], boot["container"]) == ("restored", container.name)
         assert container.sessions is None and container.state == "ready"
     await backend.end_session(spec.ref, session.ref)
     await backend.end_session(spec.ref, session.ref)

@@ -65,7 +65,7 @@ class ScriptedBackend:
     async def deploy(self, spec: DeploymentSpec, autoscaling: Autoscaling) -> DeploymentReport:
         return DeploymentReport(ref=spec.ref, state=ReportedState.READY)
 
-    async def prime(self, ref: DeploymentRef, *, timeout_seconds: float) -> PrimingReport:
+    async def prime(self, spec: DeploymentSpec, *, timeout_seconds: float) -> PrimingReport:
         return PrimingReport()
 
     async def scale(self, ref: DeploymentRef, autoscaling: Autoscaling) -> None:

@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.conf import settings
 
-import gpu_workers
 from agents.catalog import templates_by_slug
 from agents.models import Agent
 from agents.versions import create_agent_from_template, publish
@@ -22,7 +20,8 @@ from provisioning.pools import change_pool, create_pool
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.gpu_workers.speech import speak
-from tests.modal_server.processes import ModalServer, modal_server
+from tests.modal_server.pools import become_ready, modal_for_pools, state_of
+from tests.modal_server.processes import ModalServer
 from tests.voice.callers import Caller, calling, ready
 from tests.voice.processes import wait_until
 from tests.voice.test_engines import call, publish_with
@@ -35,11 +34,7 @@ CALLS = 20
 
 @pytest.fixture
 def modal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModalServer]:
-    with modal_server(tmp_path / "modal", images=[f"warmline-cascade:{gpu_workers.__version__}"]) as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(settings, "MODAL_TOKEN_ID", server.token_id)
-        monkeypatch.setattr(settings, "MODAL_TOKEN_SECRET", server.token_secret)
+    with modal_for_pools(tmp_path / "modal", monkeypatch) as server:
         yield server
 
 
@@ -51,32 +46,13 @@ def salon_on_modal(tenant: Tenant, **fields: Any) -> tuple[Agent, Pool]:
         return agent, create_pool(actor=None, backend="modal", region="us-east", **fields)
 
 
-def become_ready(pool: Pool) -> Deployment:
-    """Apply a pool until the deployment of its present specification is ready."""
-
-    def is_ready() -> bool:
-        applying.apply_pool(pool.tenant_id, pool.id)
-        return wanted(pool).state == Deployment.State.READY
-
-    wait_until(is_ready, within_seconds=90, what="the deployment")
-    return wanted(pool)
-
-
-def wanted(pool: Pool) -> Deployment:
-    with enter_tenant(pool.tenant_id):
-        pool = Pool.objects.get(pk=pool.pk)
-        deployment = pool.deployments.get(spec_hash=pool.spec().spec_hash())
-    assert deployment.state != Deployment.State.FAILED, deployment.problem
-    return deployment
-
-
 def test_a_call_is_answered_by_a_container_on_modal(
     own_gateway: Any, acme: Tenant, modal: ModalServer, tmp_path: Path
 ) -> None:
     write_wav(tmp_path / "question.wav", speak("What are your opening hours?"))
     agent, pool = salon_on_modal(acme, sessions_per_container=2)
     deployment = become_ready(pool)
-    assert deployment.priming["boots"] == ["cold"]
+    assert deployment.priming["boots"] == ["cold", "restored"]
     gateway = own_gateway(**modal.environment, GATEWAY_HANDSHAKE_SECONDS="30", GATEWAY_CALLER_SILENCE_SECONDS="60")
     record = call(gateway, tmp_path)
     assert "opening hours" in record["turns"][1]["caller"].lower()
@@ -145,8 +121,3 @@ async def test_rolling_a_pool_drops_none_of_its_calls(own_gateway: Any, acme: Te
 
     await sync_to_async(wait_until)(is_stopped, within_seconds=60, what="the old deployment's stop")
     assert {each["app"] for each in modal.running()["containers"]} == {new.name}
-
-
-def state_of(deployment: Deployment) -> str:
-    with enter_tenant(deployment.tenant_id):
-        return str(Deployment.objects.get(pk=deployment.pk).state)

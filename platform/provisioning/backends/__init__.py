@@ -18,6 +18,9 @@ BACKENDS = {
     "modal": "provisioning.backends.modal.backend.ModalBackend",
 }
 
+FOLLOW_SECONDS = {"modal": 15.0}
+"""How long to leave a standing deployment alone that needs nothing: a provider far away counts its requests."""
+
 
 class BackendUnknown(LookupError):
     """No backend of this name is installed."""

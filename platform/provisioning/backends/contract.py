@@ -247,6 +247,8 @@ class PrimingReport:
     boots: tuple[str, ...] = ()
     boot_ms: tuple[float, ...] = ()
     failures: tuple[str, ...] = ()
+    is_done: bool = True
+    """False where more boots are needed than there was time for: ask again."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -285,8 +287,10 @@ class Backend(Protocol):
     async def deploy(self, spec: DeploymentSpec, autoscaling: Autoscaling) -> DeploymentReport:
         """Make the deployment; do nothing where it stands already with this specification."""
 
-    async def prime(self, ref: DeploymentRef, *, timeout_seconds: float) -> PrimingReport:
+    async def prime(self, spec: DeploymentSpec, *, timeout_seconds: float) -> PrimingReport:
         """Start sessions until a container has shown that it can talk, restored where snapshots are wanted.
+
+        Where time is over before that, what was seen so far is returned, not done.
 
         Raises:
             SessionUnavailable: none could in time.

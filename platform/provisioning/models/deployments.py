@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from django.db import models
 from django.utils import timezone
 
+from provisioning.backends import FOLLOW_SECONDS
 from provisioning.backends.contract import (
     Autoscaling,
     ContainerReport,
@@ -82,6 +83,8 @@ class Deployment(TenantOwned):
     ready_at = models.DateTimeField(null=True)
     stopped_at = models.DateTimeField(null=True)
 
+    followed_at = models.DateTimeField(null=True, help_text="When its backend was last asked how it stands.")
+
     problem = models.CharField(max_length=500, blank=True, help_text="What went wrong last, in a sentence.")
     problem_is_permanent = models.BooleanField(default=False)
     attempts = models.PositiveSmallIntegerField(default=0, help_text="That failed in a row.")
@@ -139,6 +142,15 @@ class Deployment(TenantOwned):
     def is_scaled_to(self, autoscaling: Autoscaling) -> bool:
         return self.autoscaling == _document(autoscaling)
 
+    @property
+    def was_followed_lately(self) -> bool:
+        pause = timedelta(seconds=FOLLOW_SECONDS.get(self.backend, 0.0))
+        return self.followed_at is not None and self.followed_at > timezone.now() - pause
+
+    def note_followed(self) -> None:
+        self.followed_at = timezone.now()
+        self.save(update_fields=["followed_at"])
+
     def remember_scaling(self, autoscaling: Autoscaling) -> None:
         self.autoscaling = _document(autoscaling)
         self.save(update_fields=["autoscaling"])
@@ -154,12 +166,28 @@ class Deployment(TenantOwned):
     def start_priming(self) -> None:
         self._become(self.State.PRIMING)
 
-    def become_ready(self, priming: PrimingReport) -> None:
+    def note_priming(self, priming: PrimingReport) -> None:
+        """Keep what its first boots were like, after those that are known."""
+        seen = self.priming
         self.priming = {
-            "boots": list(priming.boots),
-            "boot_ms": list(priming.boot_ms),
-            "failures": list(priming.failures),
+            "boots": [*seen.get("boots", []), *priming.boots],
+            "boot_ms": [*seen.get("boot_ms", []), *priming.boot_ms],
+            "failures": [*seen.get("failures", []), *priming.failures],
         }
+        self.save(update_fields=["priming"])
+
+    @property
+    def first_boots(self) -> list[tuple[str, float]]:
+        """How the containers came up while it was primed, and in how many ms."""
+        return list(zip(self.priming.get("boots", []), self.priming.get("boot_ms", []), strict=False))
+
+    @property
+    def cold_boots(self) -> int:
+        """How many containers have come up cold while it was primed."""
+        return sum(boot == "cold" for boot in self.priming.get("boots", []))
+
+    def become_ready(self, priming: PrimingReport) -> None:
+        self.note_priming(priming)
         self.ready_at = timezone.now()
         self._become(self.State.READY, problem="")
 

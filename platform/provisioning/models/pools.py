@@ -73,6 +73,9 @@ class Pool(TenantOwned):
     memory_mib = models.PositiveIntegerField("memory (MiB)", default=1024, validators=bounded(128, 344_064))
     sessions_per_container = models.PositiveSmallIntegerField(default=4, validators=bounded(1, 400))
     snapshots = models.BooleanField(default=True, help_text="Restore containers from a loaded state.")
+    snapshots_given_up_at = models.DateTimeField(
+        null=True, editable=False, help_text="Since when containers start cold, as none could be restored."
+    )
     startup_timeout_seconds = models.PositiveIntegerField(default=120, validators=bounded(5, 3600))
     exit_grace_seconds = models.PositiveIntegerField(
         default=60, validators=bounded(0, 3600), help_text="How long live calls may go on when a container is stopped."
@@ -138,9 +141,15 @@ class Pool(TenantOwned):
             pool_id=str(self.pk),
             worker=self.worker,
             region=self.region,
-            **{field: getattr(self, field) for field in self.SPEC_FIELDS if field != "gpu"},
+            **{field: getattr(self, field) for field in self.SPEC_FIELDS if field not in ("gpu", "snapshots")},
             gpu=self.gpus,
+            snapshots=self.snapshots and self.snapshots_given_up_at is None,
         )
+
+    def give_up_snapshots(self) -> None:
+        """Go on with containers that start cold: none could be restored."""
+        self.snapshots_given_up_at = timezone.now()
+        self.save(update_fields=["snapshots_given_up_at"])
 
     def clean(self) -> None:
         problems: dict[str, str] = {}

@@ -60,10 +60,10 @@ class LocalBackend:
         document = {"spec": spec.to_document(), "autoscaling": asdict(autoscaling)}
         return deployment_report(await self._ask("PUT", spec.ref, document=document))
 
-    async def prime(self, ref: DeploymentRef, *, timeout_seconds: float) -> PrimingReport:
+    async def prime(self, spec: DeploymentSpec, *, timeout_seconds: float) -> PrimingReport:
         answer = await self._ask(
             "POST",
-            ref,
+            spec.ref,
             "/priming",
             document={"timeout_seconds": timeout_seconds},
             seconds=timeout_seconds + ANSWER_SECONDS,

@@ -70,7 +70,9 @@ def _container_report(document: dict[str, Any]) -> ContainerReport:
 
 
 def priming_report(document: dict[str, Any]) -> PrimingReport:
-    return PrimingReport(**{name: tuple(values) for name, values in document.items()})
+    return PrimingReport(
+        boots=tuple(document["boots"]), boot_ms=tuple(document["boot_ms"]), failures=tuple(document["failures"])
+    )
 
 
 def error_document(error: BackendError) -> dict[str, Any]:

@@ -6,7 +6,6 @@ What stands at Modal is asked of Modal: nothing is kept here but connections and
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import aiohttp
 import modal
 
 import gpu_workers
+from gpu_workers.protocol import BootKind
 from gpu_workers.tokens import HEADER, SESSION_HEADER
 from provisioning.backends.contract import (
     Autoscaling,
@@ -113,9 +113,10 @@ class ModalBackend:
     async def stop(self, ref: DeploymentRef) -> None:
         async with named(within_seconds=ANSWER_SECONDS):
             self._servers.pop(ref.name, None)
-            with contextlib.suppress(DeploymentUnknown):
-                app = await self._app(ref)
-                await app.stop.aio()
+            # By its id: names of those whose deploy was cut off are not to be looked up.
+            for app in await self._apps(ref.tenant_id):
+                if app.name == ref.name:
+                    await app.stop.aio()
 
     async def deployments(self) -> Sequence[DeploymentRef]:
         async with named(within_seconds=REPORT_SECONDS):
@@ -126,10 +127,10 @@ class ModalBackend:
                     refs.append(DeploymentRef(app.name or "", tags["worker"], tags["region"], tags["tenant"]))
             return refs
 
-    async def _apps(self) -> Sequence[modal.App]:
+    async def _apps(self, tenant_id: str | None = None) -> Sequence[modal.App]:
         """Return the Apps that bear names of this installation's; also those whose deploy was cut off."""
         name = self._installation.modal_environment
-        client = await self._client()
+        client = await self._client(tenant_id)
         of = modal.Environment
         environment = of.from_name(name, client=client) if name else of.from_context(client=client)
         ours = f"{self._environment}-"
@@ -162,13 +163,36 @@ class ModalBackend:
             server = await self._server(ref)
             await server.sessions.terminate.aio(session_ref)
 
-    async def prime(self, ref: DeploymentRef, *, timeout_seconds: float) -> PrimingReport:
-        session = await self.start_session(ref, timeout_ms=round(timeout_seconds * 1000))
+    async def prime(self, spec: DeploymentSpec, *, timeout_seconds: float) -> PrimingReport:
+        deadline = time.monotonic() + timeout_seconds
+        boots: list[str] = []
+        boot_ms: list[float] = []
+        while True:
+            left_seconds = deadline - time.monotonic()
+            try:
+                container, boot, took_ms = await self._boot_seen(spec.ref, within_seconds=max(1.0, left_seconds))
+            except SessionUnavailable:
+                if not boots:
+                    raise
+                return PrimingReport(tuple(boots), tuple(boot_ms), is_done=False)
+            boots.append(boot)
+            boot_ms.append(took_ms)
+            if not spec.snapshots or boot == BootKind.RESTORED:
+                return PrimingReport(tuple(boots), tuple(boot_ms))
+            # Snapshots are made at first boots: whether they can be restored shows in another container.
+            async with named(within_seconds=ANSWER_SECONDS):
+                await raw.stop_task.aio(await self._client(spec.tenant_id), container)
+            if time.monotonic() > deadline:
+                return PrimingReport(tuple(boots), tuple(boot_ms), is_done=False)
+
+    async def _boot_seen(self, ref: DeploymentRef, *, within_seconds: float) -> tuple[str, str, float]:
+        """Return which container a session was given, and how that one came up, in ms."""
+        session = await self.start_session(ref, timeout_ms=round(within_seconds * 1000))
         try:
-            boot = await self.ask_worker(session)
+            told = await self.ask_worker(session)
         finally:
             await self.end_session(ref, session.ref)
-        return PrimingReport(boots=(str(boot["boot"]),), boot_ms=(float(boot["boot_ms"]),))
+        return str(told["container"]), str(told["boot"]), float(told["boot_ms"])
 
     # --- what it costs, what it said --------------------------------------------------------------------------------
     async def costs(self, since: datetime.datetime, until: datetime.datetime) -> Sequence[BilledCost]:
@@ -213,12 +237,12 @@ class ModalBackend:
             raise DeploymentUnknown(f"Modal has no deployment {ref.name}.") from problem
 
     async def _stands(self, ref: DeploymentRef) -> bool:
-        """Return whether an App was deployed to its end: one whose deploy was cut off has no Server."""
+        """Return whether an App was deployed to its end: one whose deploy was cut off goes on being initialized."""
         try:
             app = await self._app(ref)
         except DeploymentUnknown:
             return False
-        return SERVER_NAME in (await app.info.aio(refresh=True)).servers
+        return (await app.info.aio(refresh=True)).lifecycle.state == modal.types.AppState.DEPLOYED
 
     async def _server(self, ref: DeploymentRef) -> modal.Server:
         """Return the handle of a deployment's Server, looked up once.
