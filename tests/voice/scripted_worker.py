@@ -188,6 +188,24 @@ async def whistle(session: Session) -> None:
             index, heard = index + 1, False
 
 
+async def part(session: Session) -> None:
+    """Hear a little, and hang up."""
+    for _ in range(3):
+        await session.next_audio()
+
+
+async def hand_over(session: Session) -> None:
+    """Leave word that a person is wanted, and hang up."""
+    await session.tell(protocol.tool(turn=0, name="hand_off", ok=True, duration_ms=1))
+
+
+async def interrupted(session: Session) -> None:
+    """Be interrupted as soon as something is heard."""
+    await session.next_audio()
+    await session.tell(protocol.transcript(turn=0, role="agent", words="As I was", interrupted=True))
+    await listen(session)
+
+
 MODES: dict[str, Callable[[Session], Awaitable[None]]] = {
     "echo": echo,
     "answer": answer,
@@ -199,6 +217,9 @@ MODES: dict[str, Callable[[Session], Awaitable[None]]] = {
     "flood": flood,
     "babble": babble,
     "whistle": whistle,
+    "part": part,
+    "hand_over": hand_over,
+    "interrupted": interrupted,
 }
 NO_HANDSHAKE = {"silent", "refuse", "close_early"}
 
