@@ -42,3 +42,11 @@ TENANT_OF_PUBLIC_KEY = register_lookup(
         body="SELECT tenant_id FROM agents_agent WHERE public_key = key AND archived_at IS NULL",
     )
 )
+TENANT_OF_TELEPHONE_NUMBER = register_lookup(
+    Lookup(
+        "warmline_tenant_of_telephone_number",
+        arguments="of_number varchar",
+        returns="uuid",
+        body="SELECT tenant_id FROM voice_telephonenumber WHERE number = of_number AND is_active",
+    )
+)

@@ -15,6 +15,7 @@ from django.utils import timezone
 from tenants.models import User
 from tenants.ownership import TenantForeignKey, TenantManager, TenantOwned
 from voice.querysets import CallDayQuerySet, CallQuerySet
+from voice.telephony import models as telephony  # noqa: F401  (its models belong to this app)
 
 
 class EndReason(models.TextChoices):

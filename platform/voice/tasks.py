@@ -15,6 +15,7 @@ from psycopg.rows import namedtuple_row
 from voice import live, statements
 from voice.calls import Fenced, end_call
 from voice.models import EndReason
+from voice.telephony import outbound, prices  # noqa: F401  (their tasks are found from here)
 
 log = structlog.get_logger(__name__)
 

@@ -102,8 +102,11 @@ class Bridge:
         self._to_engine = ToEngine()
         self._from_engine = FromEngine()
         self._delays = DurationHistogram()
+        self._gateway: WorkerProtocol | None = None
         self._is_ready = False
         self._hands_over = False
+        self._has_left = asyncio.Event()
+        """Set when the telephone's side is over."""
         self._ringing: asyncio.Task[None] | None = None
         self._beginning: asyncio.Task[None] | None = None
 
@@ -123,47 +126,52 @@ class Bridge:
 
     async def hold(self) -> Ending:
         """Hold the call until one side ends it; both have ended when this returns."""
+        # The telephone is listened to until the very end: it tells when the agent's last words were heard.
+        listening = asyncio.create_task(self._listen(), name="listen to the telephone")
         self._ringing = asyncio.create_task(ring(self._leg), name="ring")
         try:
             ending = await self._conduct()
+            return await self._end(ending)
         except asyncio.CancelledError:
             # The process stops: what is known is written all the same.
             await asyncio.shield(self._end(Ending(EndKind.LOST, CloseCode.GOING_AWAY)))
             raise
         finally:
             self._ringing.cancel()
-        return await self._end(ending)
+            listening.cancel()
+            await asyncio.gather(self._ringing, listening, return_exceptions=True)
 
     async def _conduct(self) -> Ending:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                gateway = await connect(self._address, {})
+                gateway = self._gateway = await connect(self._address, {})
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as problem:
             log.error("bridge.no_gateway", problem=repr(problem))
             return Ending(EndKind.REFUSED, CloseCode.TRY_AGAIN_LATER)
         try:
             return await run_until_first(
                 {
-                    "telephone": self._carry_to_gateway(gateway),
+                    "telephone": self._wait_for_hang_up(),
                     "gateway": self._carry_to_leg(gateway),
-                    "lateness": self._watch_lateness(gateway),
+                    "lateness": self._watch_lateness(),
                     "agent": self._wait_for_agent(),
                 }
             )
-        except SideClosed:
-            return self._gateway_ending(gateway)
         except Exception:
             log.exception("bridge.failed", call_id=str(self.call_id))
             return Ending(EndKind.LOST, CloseCode.INTERNAL_ERROR)
         finally:
+            self._gateway = None
             await _say_goodbye(gateway)
 
     async def _end(self, ending: Ending) -> Ending:
         """Let the agent's words be heard, write how it ended, then end the leg: carriers ask for what is written."""
-        if ending.kind is not EndKind.CALLER_HUNG_UP and self._is_ready and ending.close_code != CloseCode.GOING_AWAY:
+        if self._is_ready and not self._has_left.is_set() and ending.close_code != CloseCode.GOING_AWAY:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PLAYED_SECONDS):
-                    await self._leg.wait_until_played()
+                    await run_until_first(
+                        {"played": self._leg.wait_until_played(), "left": self._wait_for_hang_up()}  # type: ignore[dict-item]
+                    )
         if self._beginning is not None:
             await self._beginning
         if ending.kind is EndKind.AGENT_HUNG_UP and self._hands_over:
@@ -181,31 +189,45 @@ class Bridge:
         return ending
 
     # --- telephone to gateway --------------------------------------------------------------------------------------
-    async def _carry_to_gateway(self, gateway: WorkerProtocol) -> Ending:
-        arrivals = self._arrivals
-        async for event in self._leg:
-            match event:
-                case Sound():
-                    late = arrivals.overdue(event.at)
-                    frames = arrivals.push(event.position, event.samples, event.at, sequence=event.sequence)
-                    # What is said before the agent can hear it would be answered long after.
-                    if self._is_ready:
-                        await self._send([*late, *frames], gateway)
-                        self._delays.add((time.monotonic() - event.at) * 1000)
-                case Key(digit=digit) if digit in protocol.KEYPAD and self._is_ready:
-                    await gateway.send(protocol.keys(digit))
-        return Ending(EndKind.CALLER_HUNG_UP)
+    async def _listen(self) -> None:
+        try:
+            async for event in self._leg:
+                match event:
+                    case Sound():
+                        await self._hear_sound(event)
+                    case Key(digit=digit) if digit in protocol.KEYPAD:
+                        await self._send(protocol.keys(digit))
+        except Exception:
+            log.exception("bridge.deaf", call_id=str(self.call_id))
+        finally:
+            self._has_left.set()
 
-    async def _watch_lateness(self, gateway: WorkerProtocol) -> Ending:
+    async def _hear_sound(self, sound: Sound) -> None:
+        arrivals = self._arrivals
+        late = arrivals.overdue(sound.at)
+        frames = arrivals.push(sound.position, sound.samples, sound.at, sequence=sound.sequence)
+        await self._send_frames([*late, *frames])
+        self._delays.add((time.monotonic() - sound.at) * 1000)
+
+    async def _watch_lateness(self) -> Ending:
         while True:
             await asyncio.sleep(LATENESS_SECONDS)
-            frames = self._arrivals.overdue(time.monotonic())
-            if self._is_ready:
-                await self._send(frames, gateway)
+            await self._send_frames(self._arrivals.overdue(time.monotonic()))
 
-    async def _send(self, frames: list[Samples], gateway: WorkerProtocol) -> None:
-        for frame in frames:
-            await gateway.send(protocol.audio(self._to_engine.encode(frame)))
+    async def _send_frames(self, frames: list[Samples]) -> None:
+        # What is said before the agent can hear it would be answered long after.
+        if self._is_ready:
+            for frame in frames:
+                await self._send(protocol.audio(self._to_engine.encode(frame)))
+
+    async def _send(self, message: bytes) -> None:
+        if self._is_ready and self._gateway is not None:
+            with contextlib.suppress(SideClosed):  # whoever reads from it finds that too
+                await self._gateway.send(message)
+
+    async def _wait_for_hang_up(self) -> Ending:
+        await self._has_left.wait()
+        return Ending(EndKind.CALLER_HUNG_UP)
 
     # --- gateway to telephone --------------------------------------------------------------------------------------
     async def _carry_to_leg(self, gateway: WorkerProtocol) -> Ending:

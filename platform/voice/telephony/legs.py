@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 from voice.telephony.g711 import Samples
 
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sound:
     """A piece of what the caller says, of any length, as it came: perhaps late, twice or after its successor."""

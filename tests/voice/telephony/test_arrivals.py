@@ -30,9 +30,7 @@ class Network:
         """Return how many frames passed on."""
         at = number * FRAME_SECONDS * clock + late_seconds
         frames = self.arrivals.overdue(at)
-        frames += self.arrivals.push(
-            number * FRAME_SAMPLES, voice(number, loud=loud), at, sequence=number
-        )
+        frames += self.arrivals.push(number * FRAME_SAMPLES, voice(number, loud=loud), at, sequence=number)
         self.heard += frames
         return len(frames)
 
