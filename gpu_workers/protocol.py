@@ -194,6 +194,15 @@ class Limits:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class CallersLine:
+    """What the caller's line can do that a page cannot."""
+
+    has_keypad: bool = False
+    puts_through: bool = False
+    """A caller whom the agent hands off gets a person as soon as the agent hangs up."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Utterance:
     """One thing said: `role` is "caller" or "agent"."""
 
@@ -225,6 +234,7 @@ class Start:
     tools_endpoint: ToolsEndpoint | None = None
     limits: Limits = Limits()
     codec: str = "opus"
+    line: CallersLine = CallersLine()
     trace: dict[str, str] = dataclasses.field(default_factory=dict)
     """W3C trace context: `traceparent`."""
     history: tuple[Utterance, ...] = ()
@@ -259,6 +269,12 @@ class Start:
                     }
                 ),
                 codec=str(document.get("codec", "opus")),
+                line=CallersLine(
+                    **{
+                        field.name: (document.get("line") or {}).get(field.name) is True
+                        for field in dataclasses.fields(CallersLine)
+                    }
+                ),
                 trace=dict(document.get("trace") or {}),
                 history=tuple(Utterance(said["role"], said["text"]) for said in document.get("history") or ()),
                 parts={

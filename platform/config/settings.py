@@ -172,7 +172,7 @@ REGION = env.text("WARMLINE_REGION", "local")
 ELEVENLABS_URL = env.text("WORKER_ELEVENLABS_URL", "https://api.elevenlabs.io").rstrip("/")
 CARTESIA_URL = env.text("WORKER_CARTESIA_URL", "https://api.cartesia.ai").rstrip("/")
 DEEPGRAM_URL = env.text("WORKER_DEEPGRAM_URL", "https://api.deepgram.com").rstrip("/")
-# Telephones: where carriers open their streams and ask what to do with a call, and where the telephony process reaches the gateway.
+# Telephones: where carriers open their streams, where they ask what to do with a call, and where the gateway is.
 TELEPHONY_URL = env.text("TELEPHONY_URL", "ws://localhost:8003").rstrip("/")
 TELEPHONY_WEBHOOK_URL = env.text("TELEPHONY_WEBHOOK_URL", PUBLIC_URL).rstrip("/")
 ALLOWED_HOSTS = sorted({*ALLOWED_HOSTS, urlsplit(TELEPHONY_WEBHOOK_URL).hostname or ""} - {""})

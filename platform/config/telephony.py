@@ -1,7 +1,7 @@
 """The telephony process: `python -m config.telephony --port 8003`. Carriers' streams come in, the gateway is called.
 
-Call audio shares no event loop with the gateway, which it reaches as any other caller does. Calls are voice.telephony's;
-here are the process's start and stop, `/healthz` and `/metrics`.
+Call audio shares no event loop with the gateway, which it reaches as any other caller does. Calls are
+voice.telephony's; here are the process's start and stop, `/healthz` and `/metrics`.
 """
 
 from __future__ import annotations

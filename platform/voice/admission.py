@@ -61,6 +61,7 @@ class Admitted:
     engine: str
     config: dict[str, Any]
     max_seconds: int
+    puts_through: bool
     resume_token: str = dataclasses.field(repr=False)
 
 
@@ -158,6 +159,7 @@ def _admitted(entered: Any, standing: Any, options: Options) -> Admitted:
         engine=standing.engine,
         config=standing.config,
         max_seconds=min(asked_seconds, options.max_call_seconds),
+        puts_through=getattr(entered, "puts_through", False),
         resume_token=secrets.token_urlsafe(24),
     )
 

@@ -8,10 +8,11 @@ REDEEM_TICKET = register_lookup(
     Lookup(
         "warmline_redeem_ticket",
         arguments="with_hash varchar",
-        returns="TABLE (tenant_id uuid, ticket_id uuid, channel varchar, origin varchar, max_seconds integer)",
+        returns="TABLE (tenant_id uuid, ticket_id uuid, channel varchar, origin varchar, max_seconds integer, "
+        "puts_through boolean)",
         body="""UPDATE voice_ticket SET used_at = clock_timestamp()
                 WHERE token_hash = with_hash AND used_at IS NULL AND expires_at > clock_timestamp()
-                RETURNING tenant_id, id, channel, origin, max_seconds""",
+                RETURNING tenant_id, id, channel, origin, max_seconds, puts_through""",
     )
 )
 OTHER_SESSIONS = register_lookup(

@@ -31,7 +31,7 @@ from gpu_workers.cascade.brain.sentences import fill_sentence
 from gpu_workers.cascade.brain.speaking import make_speakable
 from gpu_workers.cascade.brain.speech import HangUp, Part, Say, ToolCalled, Warned
 from gpu_workers.cascade.brain.tool_client import ToolClient, ToolReply
-from gpu_workers.cascade.brain.wording import GOODBYE
+from gpu_workers.cascade.brain.wording import GOODBYE, PUTTING_THROUGH
 from gpu_workers.protocol import Start, Utterance
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,9 @@ Write dates, times, prices and numbers as they are spoken, telephone numbers dig
 Ask for one thing at a time.
 Never invent a fact, a price or a free time.
 Before you book, change or cancel anything, say it back and wait for a yes."""
+
+KEYPAD = "Callers can key numbers in on their telephone: offer it where a number was not understood."
+PERSON = "A caller whom you hand off is put through to a person at once: say only that, and ask for no number."
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
@@ -98,6 +101,8 @@ class LanguageModelBrain:
         self._turn = sum(said.role == "caller" for said in start.history)
         self._running: tuple[str, asyncio.Task[ToolReply]] | None = None
         """The tool that is at work, by its name."""
+        self._hands_over = False
+        """Whether a person takes over as soon as the agent hangs up."""
 
     async def greet(self) -> AsyncIterator[Part]:
         async for part in self._fallback.greet():
@@ -120,6 +125,9 @@ class LanguageModelBrain:
                     spoke = spoke or isinstance(part, Say | HangUp)
                     acted = acted or isinstance(part, ToolCalled)
                     yield part
+            if not spoke and self._hands_over:
+                spoke = True
+                yield Say(PUTTING_THROUGH)
             if not spoke:
                 raise ModelFailed("it said nothing")
         except (ModelFailed, OpenAIError, TimeoutError, ValueError) as problem:
@@ -134,6 +142,12 @@ class LanguageModelBrain:
                 # The policy would run the tool a second time.
                 yield Say(LOST_THREAD)
         self._unfollowed.append(Utterance("caller", heard))
+        if self._hands_over:
+            yield HangUp()
+
+    async def reply_to_keys(self, keys: str) -> AsyncIterator[Part]:
+        async for part in self.reply(f"{keys} (keyed in on the telephone)"):
+            yield part
 
     async def wrap_up(self) -> AsyncIterator[Part]:
         async for part in self._fallback.wrap_up():
@@ -200,6 +214,7 @@ class LanguageModelBrain:
             outcome = ToolReply(False, {}, 0.0, code="bad_arguments", sentence="The arguments are not a JSON object.")
         else:
             outcome = await self._tools.call(call.name, arguments, self._turn)
+        self._hands_over = self._hands_over or (outcome.ok and outcome.result.get("puts_through") is True)
         answer = outcome.result if outcome.ok else {**outcome.result, "error": outcome.sentence or outcome.code}
         # One message for each call: what was asked and what was answered are never apart.
         self._messages += [
@@ -293,6 +308,8 @@ class LanguageModelBrain:
                 STYLE,
                 f"The business is {business.get('name', 'unknown')}. Its local time is {now:%A, %d %B %Y, %H:%M}. "
                 "Tools take local times like 2026-11-24T15:30.",
+                KEYPAD if self._start.line.has_keypad else "",
+                PERSON if self._start.line.puts_through else "",
                 f"Facts you may tell:\n{facts}" if facts else "",
             )
             if part

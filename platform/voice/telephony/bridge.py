@@ -72,7 +72,7 @@ class Figures:
     jitter_ms: float
     bridge_ms_p50: float | None
     bridge_ms_p99: float | None
-    """From a piece of sound, of either side, until it is written to the other; what filters and Opus hold back apart."""
+    """From a piece of sound, of either side, until it is written to the other; without what filters and Opus hold."""
 
 
 class LegRecord(Protocol):

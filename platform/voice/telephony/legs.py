@@ -1,4 +1,4 @@
-"""A telephone call as its carrier holds it: what the bridge asks of a Twilio stream, another carrier's, or a SIP dialog.
+"""A telephone call as its carrier holds it: what the bridge asks of a Twilio stream, another's, or a SIP dialog.
 
 A leg knows its carrier's messages; the bridge knows the gateway. Sound between them is samples at 8 kHz.
 """

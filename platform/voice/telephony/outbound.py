@@ -1,5 +1,5 @@
-"""Calls that agents place: only for a tenant that has agreed to the rules, in hours in which one may call, to nobody who
-does not want it. What answers is the carrier's to find out.
+"""Calls that agents place: only for a tenant that has agreed to the rules, in hours in which one may call, and to
+nobody who does not want it. What answers is the carrier's to find out.
 """
 
 from __future__ import annotations

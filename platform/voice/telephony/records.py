@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from django.db import connections
-from django.utils import timezone
 
 from tenants.scope import enter_tenant
 from voice.models import Call

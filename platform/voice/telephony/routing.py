@@ -75,10 +75,15 @@ def grant(leg: TelephoneLeg, agent: Agent) -> Granted:
     if entitlements_of().refusal is not None:
         raise CallDeclined(NOT_IN_SERVICE)
     try:
-        ticket = issue_ticket(agent, channel=Call.Channel.TELEPHONE)
+        ticket = issue_ticket(agent, channel=Call.Channel.TELEPHONE, puts_through=has_person_behind(leg.our_number))
     except AgentNotPublished:
         raise CallDeclined(NOT_IN_SERVICE) from None
     return Granted(leg_token=issue_leg_token(leg), ticket=ticket)
+
+
+def has_person_behind(number: str) -> bool:
+    """Return whether somebody takes over callers of a number whom an agent hands off."""
+    return TelephoneNumber.objects.filter(number=number).exclude(forwards_to="").exists()
 
 
 def issue_leg_token(leg: TelephoneLeg) -> str:

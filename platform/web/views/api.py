@@ -18,6 +18,8 @@ from tenants.access import ApiRequest, api_access, refuse
 from tenants.models import ApiKey
 from voice.models import TICKET_SECONDS, Call
 from voice.records import call_record, call_summary, find_call
+from voice.telephony.models import Carrier, TelephoneLeg, TelephoneNumber
+from voice.telephony.outbound import CallNotPlaced, leg_document, place_call
 from voice.tickets import AgentNotPublished, call_address, issue_ticket
 
 MOST_CALLS = 100
@@ -73,6 +75,44 @@ def tickets(request: ApiRequest, agent_slug: str) -> JsonResponse:
     return JsonResponse({"url": address, "ticket": ticket, "expires_in_seconds": TICKET_SECONDS}, status=201)
 
 
+@api_access(ApiKey.Scope.CALL)
+@require_POST
+def telephone_calls(request: ApiRequest, agent_slug: str) -> JsonResponse:
+    """Have an agent call a telephone. The body is `{"to": "+1…", "from": "+1…"}`; without `from`, your first number."""
+    agent = get_object_or_404(Agent, slug=agent_slug)
+    try:
+        to, number = _read_telephone_call(request)
+        leg = place_call(agent=agent, to=to, number=number, placed_by=None)
+    except BadRequest as problem:
+        return refuse(400, "bad_request", str(problem))
+    except CallNotPlaced as refusal:
+        return refuse(409, refusal.code, str(refusal))
+    return JsonResponse(leg_document(leg), status=202)
+
+
+@api_access(ApiKey.Scope.READ)
+@require_GET
+def telephone_call(request: ApiRequest, leg_id: uuid.UUID) -> JsonResponse:
+    """Answer with how a placed call goes: `status`, and `call_id` once somebody has taken it."""
+    leg = TelephoneLeg.objects.callers().select_related("agent", "call").filter(pk=leg_id).first()
+    if leg is None:
+        raise Http404
+    return JsonResponse(leg_document(leg))
+
+
+def _read_telephone_call(request: HttpRequest) -> tuple[str, TelephoneNumber]:
+    body = _read_body(request, {"to", "from"})
+    if not isinstance(body.get("to"), str):
+        raise BadRequest("`to` is a telephone number like +14155550123.")
+    numbers = TelephoneNumber.objects.filter(is_active=True, carrier=Carrier.TWILIO)
+    if body.get("from") is not None:
+        numbers = numbers.filter(number=str(body["from"]))
+    number = numbers.first()
+    if number is None:
+        raise BadRequest("`from` is one of your numbers, like +14155550123: none is in service.")
+    return body["to"], number
+
+
 def _read_before(request: HttpRequest) -> datetime.datetime | None:
     given = request.GET.get("before")
     if not given:
@@ -94,17 +134,23 @@ def _read_limit(request: HttpRequest) -> int:
 
 
 def _read_ticket(request: HttpRequest) -> dict[str, Any]:
-    if len(request.body) > MAX_BODY_BYTES:
-        raise BadRequest("The body is too long.")
-    try:
-        body = json.loads(request.body or b"{}")
-    except ValueError:
-        raise BadRequest("The body is not JSON.") from None
-    if not isinstance(body, dict) or set(body) - {"origin", "max_seconds"}:
-        raise BadRequest("The body is an object that may have `origin` and `max_seconds`.")
+    body = _read_body(request, {"origin", "max_seconds"})
     origin, max_seconds = body.get("origin"), body.get("max_seconds")
     if origin is not None and not (isinstance(origin, str) and origin.startswith(("https://", "http://"))):
         raise BadRequest("`origin` is an address like https://www.example.com.")
     if max_seconds is not None and not (type(max_seconds) is int and 1 <= max_seconds <= LONGEST_CALL_SECONDS):
         raise BadRequest(f"`max_seconds` is a number from 1 to {LONGEST_CALL_SECONDS}.")
     return {"origin": origin, "max_seconds": max_seconds}
+
+
+def _read_body(request: HttpRequest, known: set[str]) -> dict[str, Any]:
+    if len(request.body) > MAX_BODY_BYTES:
+        raise BadRequest("The body is too long.")
+    try:
+        body = json.loads(request.body or b"{}")
+    except (ValueError, RecursionError):
+        raise BadRequest("The body is not JSON.") from None
+    if not isinstance(body, dict) or set(body) - known:
+        names = " and ".join(f"`{name}`" for name in sorted(known, reverse=True))
+        raise BadRequest(f"The body is an object that may have {names}.")
+    return body

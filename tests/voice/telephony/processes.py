@@ -66,10 +66,14 @@ class TwilioProcess:
             return json.load(answer)
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
 class TelephonyProcess:
-    def __init__(self, folder: Path, *, gateway_url: str, **limits: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+    def __init__(self, folder: Path, *, gateway_url: str, port: int | None = None, **limits: str) -> None:
+        self.port = port or free_port()
         self.process = Process(
             [sys.executable, "-m", "config.telephony", "--port", str(self.port)],
             output=folder / f"telephony-{self.port}.log",

@@ -1,4 +1,4 @@
-"""Pieces of sound in every order that networks know: what passes on, when, and what is made up. No clock but the test's."""
+"""Pieces of sound in every order that networks know: what passes on, when, and what is made up. No real clock."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import scripted_worker, until
 from tests.voice.telephony.telephones import Record, Telephone
 from voice.models import Call
-from voice.telephony.bridge import Bridge, EndKind, Ending
+from voice.telephony.bridge import Bridge, Ending, EndKind
 from voice.telephony.g711 import RATE_HZ
 from voice.tickets import call_address, issue_ticket
 

@@ -50,7 +50,7 @@ class _AtOurAddress(TwilioHttpClient):
 
 
 def client_of(account: CarrierAccount) -> Client:
-    return _client(account.account_ref, account.token)
+    return _client(account.account_ref, str(account.token))
 
 
 def knows_account(account_ref: str, token: str) -> bool | None:

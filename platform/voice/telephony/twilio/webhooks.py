@@ -80,7 +80,7 @@ def _is_signed(request: HttpRequest) -> bool:
     if account is None or account.account_ref != request.POST.get("AccountSid"):
         return False
     signature = request.headers.get("X-Twilio-Signature", "")
-    return RequestValidator(account.token).validate(
+    return RequestValidator(str(account.token)).validate(
         settings.TELEPHONY_WEBHOOK_URL + request.get_full_path(), request.POST, signature
     )
 
