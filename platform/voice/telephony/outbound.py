@@ -43,10 +43,11 @@ def read_number(text: str, *, country: str = "US") -> str:
         ValueError: with a sentence for who typed it.
     """
     try:
-        number = phonenumbers.parse(text, country)
+        # The library reads letters too, as on a keypad: `911 call`.
+        number = phonenumbers.parse("" if any(map(str.isalpha, text)) else text, country)
     except phonenumbers.NumberParseException:
         raise ValueError("This is no telephone number: write it like +14155550123.") from None
-    if not phonenumbers.is_possible_number(number):
+    if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
         raise ValueError("This number is too short or too long: write it like +14155550123.")
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
@@ -108,6 +109,8 @@ def place_call(*, agent: Agent, to: str, number: TelephoneNumber, placed_by: Use
     rules = OutboundRules.objects.first()
     if rules is None:
         raise CallNotPlaced("rules", "An administrator has to agree to the rules of calling out first.")
+    if phonenumbers.number_type(phonenumbers.parse(to)) == phonenumbers.PhoneNumberType.PREMIUM_RATE:
+        raise CallNotPlaced("premium", f"{to} charges whoever calls it: agents do not call such numbers.")
     if DoNotCall.objects.filter(number=to).exists():
         raise CallNotPlaced("do_not_call", f"{to} is on the list of those who are not to be called.")
     if (refusal := quiet_hours(rules, to, at=timezone.now())) is not None:

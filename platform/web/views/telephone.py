@@ -58,7 +58,7 @@ class NumberForm(forms.Form):
     outside = forms.ChoiceField(
         choices=[(value, label.capitalize()) for value, label in TelephoneNumber.Outside.choices],
         initial=TelephoneNumber.Outside.MESSAGE,
-        label="Outside the hours, callers get",
+        label="Callers get",
     )
     outside_agent = forms.ModelChoiceField(
         Agent.objects.none(), required=False, empty_label="None", label="The other agent"
@@ -143,8 +143,9 @@ class RulesForm(forms.Form):
         choices=list(enumerate(WEEKDAYS)), coerce=int, widget=forms.CheckboxSelectMultiple, label="On"
     )
     agrees = forms.BooleanField(
-        label="We call only people who asked for it or agreed to it, we say who is calling and that it is a machine, "
-        "and whoever asks not to be called again is put on the list."
+        label="We keep to these rules",
+        help_text="We call only people who asked for it or agreed to it; we say who is calling and that it is a machine; "
+        "whoever asks not to be called again is put on the list.",
     )
 
     @classmethod
