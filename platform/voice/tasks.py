@@ -15,7 +15,7 @@ from psycopg.rows import namedtuple_row
 from voice import live, statements
 from voice.calls import Fenced, end_call
 from voice.models import EndReason
-from voice.telephony import outbound, prices  # noqa: F401  (their tasks are found from here)
+from voice.telephony import outbound, prices, sweeping  # noqa: F401  (their tasks are found from here)
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +24,7 @@ RESUME_WINDOW_SECONDS = 60
 TICKETS_KEPT_DAYS = 1
 SWEEP_SECONDS = 15.0
 BEAT_SCHEDULE = {
+    **sweeping.BEAT_SCHEDULE,
     "sweep calls": {"task": "voice.sweep_calls", "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}},
 }
 

@@ -144,8 +144,8 @@ class RulesForm(forms.Form):
     )
     agrees = forms.BooleanField(
         label="We keep to these rules",
-        help_text="We call only people who asked for it or agreed to it; we say who is calling and that it is a machine; "
-        "whoever asks not to be called again is put on the list.",
+        help_text="We call only people who asked for it or agreed to it. We say who is calling, and that it is a "
+        "machine. Whoever asks not to be called again is put on the list.",
     )
 
     @classmethod

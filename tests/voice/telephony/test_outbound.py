@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from agents.models import Agent
 from tenants import people
@@ -17,7 +18,7 @@ from tenants.scope import enter_tenant
 from tests.carriers.twilio import NUMBERS
 from tests.voice.processes import wait_until
 from tests.voice.telephony.processes import NUMBER, TwilioProcess
-from voice.telephony import outbound
+from voice.telephony import outbound, sweeping
 from voice.telephony.models import OutboundRules, TelephoneLeg, TelephoneNumber
 
 Connect = Callable[..., tuple[TelephoneNumber, Agent]]
@@ -206,3 +207,36 @@ def test_a_program_places_a_call_and_asks_how_it_went(
     assert post({"to": "+12125550177"}, theirs).status_code == 404  # the agent is not theirs
     for body in ({}, {"to": 5}, {"to": "+12125550177", "from": list(NUMBERS.values())[1]}, {"whom": "x"}, []):
         assert post(body, ours).status_code == 400
+
+
+def old(acme: Tenant, leg: TelephoneLeg, *, minutes: int) -> None:
+    with enter_tenant(acme.id):
+        TelephoneLeg.objects.filter(pk=leg.pk).update(rang_at=timezone.now() - datetime.timedelta(minutes=minutes))
+
+
+def test_a_leg_whose_end_was_never_told_is_asked_about(
+    twilio: TwilioProcess, acme: Tenant, placed: Callable[..., TelephoneLeg]
+) -> None:
+    leg = final(acme, placed(status="busy"))
+    with enter_tenant(acme.id):  # as if the callback had been lost
+        TelephoneLeg.objects.filter(pk=leg.pk).update(status="ringing", ended_at=None)
+    assert sweeping.sweep_legs() == 0  # too soon
+    old(acme, leg, minutes=3)
+    assert sweeping.sweep_legs() == 1
+    sweeping.settle_leg(tenant_id=str(acme.id), leg_id=str(leg.pk))
+    assert final(acme, leg).status == "busy"
+
+
+def test_a_leg_that_nobody_knows_of_is_given_up_and_one_that_waits_is_not_yet(
+    acme: Tenant, alice: User, number_of: Connect
+) -> None:
+    number, agent = number_of("whistle")
+    with enter_tenant(acme.id):
+        outbound.agree_to_rules(**ALWAYS, actor=alice)
+        leg = outbound.place_call(agent=agent, to="+12125550177", number=number, placed_by=None)
+    for minutes, status in ((3, "waiting"), (11, "failed")):
+        old(acme, leg, minutes=minutes)
+        sweeping.settle_leg(tenant_id=str(acme.id), leg_id=str(leg.pk))
+        with enter_tenant(acme.id):
+            leg.refresh_from_db()
+        assert leg.status == status

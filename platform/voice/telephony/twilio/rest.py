@@ -24,6 +24,21 @@ RING_SECONDS = 30
 """How long somebody whom an agent calls may let it ring."""
 
 
+STATUSES = {
+    "queued": TelephoneLeg.Status.WAITING,
+    "initiated": TelephoneLeg.Status.RINGING,
+    "ringing": TelephoneLeg.Status.RINGING,
+    "in-progress": TelephoneLeg.Status.ANSWERED,
+    "completed": TelephoneLeg.Status.COMPLETED,
+    "answered": TelephoneLeg.Status.COMPLETED,  # of a person who was dialled: the call is over when this is told
+    "busy": TelephoneLeg.Status.BUSY,
+    "no-answer": TelephoneLeg.Status.NO_ANSWER,
+    "canceled": TelephoneLeg.Status.CANCELLED,
+    "failed": TelephoneLeg.Status.FAILED,
+}
+"""What Twilio says of a call, in our words."""
+
+
 class CarrierRefused(Exception):
     """Twilio did not do what was asked. The sentence may be shown. `permanent`: asking again is of no use."""
 
@@ -122,16 +137,6 @@ def place_call(client: Client, leg: TelephoneLeg) -> str:
     return str(call.sid)
 
 
-def hang_up(account: CarrierAccount, ref: str) -> None:
-    """End a call.
-
-    Raises:
-        CarrierRefused
-    """
-    with _explained():
-        client_of(account).calls(ref).update(status="completed")
-
-
 def fetch_price(account: CarrierAccount, ref: str) -> Decimal | None:
     """Return what a call cost, in US dollars; None where Twilio has not settled it, or bills in another currency.
 
@@ -143,6 +148,20 @@ def fetch_price(account: CarrierAccount, ref: str) -> Decimal | None:
     if call.price is None or (call.price_unit or "USD").upper() != "USD":
         return None
     return abs(Decimal(str(call.price)))
+
+
+def fetch_end(account: CarrierAccount, ref: str) -> tuple[str | None, int | None]:
+    """Return how a call ended and the seconds that are billed; None for both while it goes on.
+
+    Raises:
+        CarrierRefused: permanently, where Twilio knows no such call.
+    """
+    with _explained():
+        call = client_of(account).calls(ref).fetch()
+    status = STATUSES.get(str(call.status))
+    if status not in TelephoneLeg.FINISHED:
+        return None, None
+    return status, int(call.duration or 0)
 
 
 def webhook(name: str, **arguments: Any) -> str:

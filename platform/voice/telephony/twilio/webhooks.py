@@ -27,7 +27,7 @@ from voice.telephony import ending
 from voice.telephony.bridge import EndKind
 from voice.telephony.models import Carrier, CarrierAccount, TelephoneLeg, TelephoneNumber
 from voice.telephony.routing import CallDeclined, choose_agent, find_tenant_of, grant
-from voice.telephony.twilio.rest import webhook
+from voice.telephony.twilio.rest import STATUSES, webhook
 
 log = structlog.get_logger(__name__)
 
@@ -36,18 +36,6 @@ DIAL_SECONDS = 25
 SORRY = "I am sorry, something went wrong on our side. Please call again."
 BUSY = "I am sorry, all our lines are busy. Please call again in a few minutes."
 NOBODY = "I am sorry, nobody can take your call at the moment. We will call you back."
-_STATUS = {
-    "queued": TelephoneLeg.Status.WAITING,
-    "initiated": TelephoneLeg.Status.RINGING,
-    "ringing": TelephoneLeg.Status.RINGING,
-    "in-progress": TelephoneLeg.Status.ANSWERED,
-    "completed": TelephoneLeg.Status.COMPLETED,
-    "answered": TelephoneLeg.Status.COMPLETED,
-    "busy": TelephoneLeg.Status.BUSY,
-    "no-answer": TelephoneLeg.Status.NO_ANSWER,
-    "canceled": TelephoneLeg.Status.CANCELLED,
-    "failed": TelephoneLeg.Status.FAILED,
-}
 _BUSY_CODES = {CloseCode.TENANT_BUSY, CloseCode.TRY_AGAIN_LATER, CloseCode.WORKER_AT_CAPACITY, CloseCode.RATE_LIMITED}
 
 View = Callable[..., HttpResponse]
@@ -146,7 +134,7 @@ def after(request: HttpRequest) -> HttpResponse:
 def dialled(request: HttpRequest) -> HttpResponse:
     """The person whom a caller was put through to has hung up, or never answered."""
     leg = TelephoneLeg.objects.filter(carrier=Carrier.TWILIO, carrier_ref=request.POST["CallSid"]).first()
-    status = _STATUS.get(request.POST.get("DialCallStatus", ""), TelephoneLeg.Status.FAILED)
+    status = STATUSES.get(request.POST.get("DialCallStatus", ""), TelephoneLeg.Status.FAILED)
     if leg is not None:
         ending.record_person(
             leg,
@@ -161,7 +149,7 @@ def dialled(request: HttpRequest) -> HttpResponse:
 def status(request: HttpRequest) -> HttpResponse:
     """Take in how a call goes. What has ended without a goodbye ends here."""
     leg = TelephoneLeg.objects.filter(carrier=Carrier.TWILIO, carrier_ref=request.POST["CallSid"]).first()
-    said = _STATUS.get(request.POST.get("CallStatus", ""))
+    said = STATUSES.get(request.POST.get("CallStatus", ""))
     if leg is not None and said in TelephoneLeg.FINISHED:
         ending.finish_leg(leg, status=said, seconds=_seconds(request.POST.get("CallDuration")))
     elif leg is not None and said == TelephoneLeg.Status.ANSWERED:
