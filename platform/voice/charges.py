@@ -39,7 +39,7 @@ async def record_charges(connection: psycopg.AsyncConnection[Any], *, call_id: u
             ended_at=session.ended_at,
         )
     if total:
-        await connection.execute(statements.ADD_COST, {"id": call_id, "cost_nano_dollars": total})
+        await connection.execute(statements.SET_COST, {"id": call_id, "cost_nano_dollars": total})
     return total
 
 

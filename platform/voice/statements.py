@@ -168,8 +168,7 @@ SESSIONS_TO_CHARGE = """
 """
 """The call's sessions, each with when others were on the same container, in ms since it was granted."""
 
-# A carrier's minutes may have been entered before.
-ADD_COST = "UPDATE voice_call SET cost_nano_dollars = cost_nano_dollars + %(cost_nano_dollars)s WHERE id = %(id)s"
+SET_COST = "UPDATE voice_call SET cost_nano_dollars = %(cost_nano_dollars)s WHERE id = %(id)s"
 
 RECORD_USAGE = """
     INSERT INTO billing_usage (id, tenant_id, kind, quantity, call_id, occurred_at, recorded_at, idempotency_key)

@@ -32,6 +32,7 @@ from voice.telephony.models import DoNotCall, TelephoneNumber
 NOT_OF_A_TENANT = {
     "": "anonymous",
     "pricing/": "anonymous",
+    "break-even/": "anonymous",
     "styleguide/": "anonymous",
     "healthz": "anonymous",
     "demo/ticket/": "anonymous",

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from django.db.models import F
-
 from provisioning.models import CostEntry
-from voice.models import Call
 from voice.telephony.models import Carrier, TelephoneLeg
 
 NANO_DOLLARS = 1_000_000_000
@@ -42,7 +39,7 @@ def record_price(leg: TelephoneLeg, price_dollars: Decimal) -> None:
 def _record(leg: TelephoneLeg, nano_dollars: int, *, source: CostEntry.Source, key: str) -> None:
     if not nano_dollars or leg.ended_at is None:
         return
-    _, is_new = CostEntry.objects.get_or_create(
+    CostEntry.objects.get_or_create(
         idempotency_key=key,
         defaults={
             "tenant_id": leg.tenant_id,
@@ -55,5 +52,3 @@ def _record(leg: TelephoneLeg, nano_dollars: int, *, source: CostEntry.Source, k
             "occurred_at": leg.ended_at,
         },
     )
-    if is_new and leg.call_id is not None:
-        Call.objects.filter(pk=leg.call_id).update(cost_nano_dollars=F("cost_nano_dollars") + nano_dollars)
