@@ -45,7 +45,7 @@ class Limits:
     @classmethod
     def from_environment(cls) -> Self:
         return cls(
-            max_calls=env.integer("TELEPHONY_MAX_CALLS", 40),
+            max_calls=env.integer("TELEPHONY_MAX_CALLS", 24),
             drain_seconds=env.decimal("TELEPHONY_DRAIN_SECONDS", 30.0),
         )
 
