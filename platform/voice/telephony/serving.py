@@ -56,6 +56,7 @@ class Telephony:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.is_draining = False
+        self._connections = 0
         self._held: dict[uuid.UUID, tuple[Leg, asyncio.Task[Ending]]] = {}
 
     @property
@@ -65,12 +66,18 @@ class Telephony:
     async def take_stream(self, connection: ServerConnection) -> None:
         """Serve one WebSocket of a carrier's until its call is over."""
         handle = STREAMS.get(connection.request.path.partition("?")[0] if connection.request else "")
-        if handle is None or self.is_draining or self.calls >= self.limits.max_calls:
+        # Strangers who open streams and say nothing must not keep callers out, nor without end.
+        is_full = self.calls >= self.limits.max_calls or self._connections >= 4 * self.limits.max_calls
+        if handle is None or self.is_draining or is_full:
             reason = "unknown" if handle is None else "draining" if self.is_draining else "full"
             REFUSED.labels(reason).inc()
             await connection.close(1013 if handle else 1008, reason)
             return
-        await handle(self, connection)
+        self._connections += 1
+        try:
+            await handle(self, connection)
+        finally:
+            self._connections -= 1
 
     async def hold(self, leg: Leg, record: StoredLeg, ticket: str) -> Ending | None:
         """Bridge an answered leg to its call and return how it ended; None where it is known to be over."""

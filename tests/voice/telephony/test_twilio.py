@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import json
+import signal
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,12 +23,14 @@ from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.carriers import twilio as stand_in
 from tests.voice import factories
+from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import wait_until
 from tests.voice.telephony.conftest import Exchange
-from tests.voice.telephony.processes import CALLER, NUMBER, TwilioProcess
+from tests.voice.telephony.processes import CALLER, NUMBER, TelephonyProcess, TwilioProcess
 from voice.reconciliation import differences
 from voice.telephony import prices
 from voice.telephony.models import TelephoneLeg
+from voice.telephony.routing import grant
 
 Connect = Callable[..., Any]
 ALL_DAY = {weekday: [(datetime.time(0, 0), datetime.time(23, 59, 59))] for weekday in range(7)}
@@ -246,6 +251,41 @@ def test_a_ring_that_twilio_repeats_is_one_leg(exchange: Exchange, acme: Tenant,
     signature = RequestValidator(stand_in.TOKEN).compute_signature(url, form)
     assert [post(url, form, signature) for _ in range(2)] == [200, 200]
     assert the_leg(acme).other_number == ""
+
+
+def test_a_caller_whose_stream_nobody_took_is_told_that_all_lines_are_busy(
+    exchange: Exchange, acme: Tenant, number_of: Connect
+) -> None:
+    number_of("whistle")
+    form = {"AccountSid": stand_in.ACCOUNT, "CallSid": "CA1", "From": CALLER, "To": NUMBER}
+    for path, words in (("voice", "<Stream"), ("after", "all our lines are busy")):
+        url = f"{exchange[2].url}/telephone/twilio/{path}/"
+        signature = RequestValidator(stand_in.TOKEN).compute_signature(url, form)
+        body = urllib.parse.urlencode(form).encode()
+        with urllib.request.urlopen(urllib.request.Request(url, body, {"X-Twilio-Signature": signature})) as answer:
+            assert words in answer.read().decode()
+
+
+def test_a_process_that_is_stopped_lets_its_calls_end_and_writes_how(
+    gateway: GatewayProcess, acme: Tenant, place: Any, number_of: Connect, tmp_path: Path
+) -> None:
+    _, agent = number_of("whistle")
+    telephony = TelephonyProcess(tmp_path, gateway_url=gateway.url, TELEPHONY_DRAIN_SECONDS="0.5")
+    with enter_tenant(acme.id):
+        granted = grant(TelephoneLeg.objects.create(carrier="twilio", our_number=NUMBER), agent)
+    parameters = {"leg": granted.leg_token, "ticket": granted.ticket}
+    start = {"streamSid": "MZ1", "callSid": "CA1", "customParameters": parameters}
+    with connect(f"{telephony.url}/twilio", compression=None, proxy=None) as stream:
+        stream.send(json.dumps({"event": "connected"}))
+        stream.send(json.dumps({"event": "start", "start": start}))
+        assert json.loads(stream.recv(timeout=10))["streamSid"] == "MZ1"
+        telephony.process.child.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed):
+            while True:
+                stream.recv(timeout=10)
+    assert telephony.process.stop() == 0
+    leg = the_leg(acme)
+    assert (leg.end_kind, leg.close_code, leg.codec) == ("lost", 1001, "PCMU")
 
 
 @pytest.mark.parametrize(

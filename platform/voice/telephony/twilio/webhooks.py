@@ -123,6 +123,8 @@ def after(request: HttpRequest) -> HttpResponse:
         else:
             dial.number(leg.transferred_to)
         return _twiml(response)
+    if not leg.end_kind:  # no process took the stream: all are full, or there is none
+        return _say(BUSY)
     if leg.end_kind == EndKind.REFUSED:
         return _say(BUSY if leg.close_code in _BUSY_CODES else SORRY)
     if leg.end_kind == EndKind.LOST and leg.close_code != CloseCode.TIME_LIMIT:
