@@ -83,6 +83,12 @@ def try_again(*, pool: Pool, actor: User | None) -> None:
     audit.record(action="pool.tried_again", target=pool, actor=actor)
 
 
+def deploy_again(backend: str) -> None:
+    """Bring about all pools of a backend anew: they are to stand in another account."""
+    for pool in Pool.objects.enabled().filter(backend=backend):
+        _save(pool)
+
+
 def _save(pool: Pool, *fields: str) -> None:
     pool.changed_at = timezone.now()
     pool.save(update_fields=[*fields, "changed_at"])

@@ -11,8 +11,9 @@ from django.db import models
 from django.utils import timezone
 
 from provisioning import prices
-from provisioning.backends import BACKENDS
+from provisioning.backends import BACKENDS, OWN_ACCOUNTS
 from provisioning.backends.contract import Autoscaling, DeploymentSpec
+from provisioning.models.accounts import Account, PriceList
 from provisioning.regions import REGIONS
 from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
 
@@ -124,16 +125,19 @@ class Pool(TenantOwned):
 
     @property
     def rate_nano_dollars_per_second(self) -> int:
-        """What one of its containers costs, by today's prices."""
+        """What one of its containers costs, by today's prices: the provider's, as far as it tells them."""
+        price_list = PriceList.objects.in_force(self.backend, timezone.now().date())
         return prices.rate_of(
             gpu=self.gpus[0] if self.gpus else "",
             cpu_millicores=self.cpu_millicores,
             memory_mib=self.memory_mib,
             region=self.region,
+            told=price_list.told if price_list else None,
         )
 
     def spec(self) -> DeploymentSpec:
         """Return what a backend is to run."""
+        account = Account.objects.of_backend(self.backend).in_use().first() if self.backend in OWN_ACCOUNTS else None
         return DeploymentSpec(
             environment=settings.ENVIRONMENT,
             tenant_id=str(self.tenant_id),
@@ -144,6 +148,7 @@ class Pool(TenantOwned):
             **{field: getattr(self, field) for field in self.SPEC_FIELDS if field not in ("gpu", "snapshots")},
             gpu=self.gpus,
             snapshots=self.snapshots and self.snapshots_given_up_at is None,
+            account=str(account.pk) if account else "",
         )
 
     def give_up_snapshots(self) -> None:

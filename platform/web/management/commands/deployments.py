@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from provisioning.backends import make_backend
 from provisioning.backends.contract import BackendError
-from provisioning.models import Container, CostEntry, Deployment
+from provisioning.models import Account, BackendStanding, BilledHour, Container, CostEntry, Deployment
 from tenants.scope import enter_operator
 
 
@@ -29,9 +29,13 @@ class Command(BaseCommand):
         with enter_operator("manage.py deployments", reason="list what stands"):
             chosen = Deployment.objects.select_related("pool", "pool__tenant").order_by("pool_id", "-created_at")
             documents = [document_of(each) for each in (chosen if options["all"] else chosen.live())]
+            problems = BackendStanding.objects.exclude(bill_problem="").values_list("bill_problem", flat=True)
+            problems = [*problems, *Account.objects.exclude(bill_problem="").values_list("bill_problem", flat=True)]
         if options["json"]:
             self.stdout.write(json.dumps(documents, indent=1))
             return
+        for problem in dict.fromkeys(problems):
+            self.stderr.write(problem)
         for document in documents:
             self.stdout.write(_line(document))
         if not documents:
@@ -52,6 +56,7 @@ def document_of(deployment: Deployment) -> dict[str, Any]:
             problem = unreachable.sentence
     boots = Container.objects.filter(deployment=deployment).exclude(boot="").values_list("boot", flat=True)
     costs = CostEntry.objects.since(midnight).filter(deployment_id=deployment.pk)
+    bill = BilledHour.objects.filter(deployment=deployment).by_deployment().get(deployment.pk, {})
     return {
         "name": deployment.name,
         "tenant": deployment.pool.tenant.slug,
@@ -66,7 +71,10 @@ def document_of(deployment: Deployment) -> dict[str, Any]:
         "containers": containers,
         "first_boots": deployment.priming.get("boots", []),
         "boots": Counter(boots),
-        "cost_today_nano_dollars": sum(costs.values_list("nano_dollars", flat=True)),
+        "cost_today_nano_dollars": costs.total(),
+        "billed_hours": bill.get("hours", 0),
+        "billed_nano_dollars": bill.get("billed"),
+        "estimated_nano_dollars": bill.get("estimated"),
     }
 
 
@@ -90,4 +98,8 @@ def _line(document: dict[str, Any]) -> str:
         f"          {document['name']}",
         f"          {limits}; containers: {containers}; first boots: {boots}; ${dollars:.4f} today",
     ]
+    if hours := document["billed_hours"]:
+        billed, estimated = document["billed_nano_dollars"] / 1e9, document["estimated_nano_dollars"] / 1e9
+        plural = "" if hours == 1 else "s"
+        parts.append(f"          billed ${billed:.4f} for {hours} hour{plural}, estimated ${estimated:.4f}")
     return "\n".join([*parts, f"          {document['problem']}"] if document["problem"] else parts)
