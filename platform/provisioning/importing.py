@@ -148,6 +148,12 @@ def _is_id(text: str) -> bool:
     return True
 
 
+def bill_problems() -> list[str]:
+    """Return what keeps bills from being read, of all accounts, as the operator."""
+    standings = [*BackendStanding.objects.exclude(bill_problem=""), *Account.objects.exclude(bill_problem="")]
+    return list(dict.fromkeys(each.bill_problem for each in standings))
+
+
 def bill_problem_of(tenant: Tenant, backend: str) -> str:
     """Return what keeps the bill from being read of the account that a tenant's pools stand in, in the entered tenant.
 

@@ -124,6 +124,13 @@ class Pool(TenantOwned):
         return Autoscaling(**{field: getattr(self, field) for field in self.AUTOSCALING_FIELDS})
 
     @property
+    def account(self) -> Account | None:
+        """The tenant's own account that new deployments are made in; None: the operator's."""
+        if self.backend not in OWN_ACCOUNTS:
+            return None
+        return Account.objects.of_backend(self.backend).in_use().for_tenant(self.tenant_id).first()
+
+    @property
     def rate_nano_dollars_per_second(self) -> int:
         """What one of its containers costs, by today's prices: the provider's, as far as it tells them."""
         price_list = PriceList.objects.in_force(self.backend, timezone.now().date())
@@ -137,7 +144,7 @@ class Pool(TenantOwned):
 
     def spec(self) -> DeploymentSpec:
         """Return what a backend is to run."""
-        account = Account.objects.of_backend(self.backend).in_use().first() if self.backend in OWN_ACCOUNTS else None
+        account = self.account
         return DeploymentSpec(
             environment=settings.ENVIRONMENT,
             tenant_id=str(self.tenant_id),

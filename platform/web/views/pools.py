@@ -19,7 +19,8 @@ from gpu_workers.kinds import KINDS
 from provisioning import pools as journeys
 from provisioning.backends import BACKENDS, make_backend
 from provisioning.backends.contract import BackendError
-from provisioning.models import Container, Deployment, Pool
+from provisioning.importing import bill_problem_of
+from provisioning.models import BilledHour, Container, Deployment, Pool
 from provisioning.models.pools import Worker
 from provisioning.standing import pool_standings
 from tenants.access import TenantRequest, tenant_access
@@ -109,11 +110,15 @@ def pool(request: TenantRequest, pool_id: uuid.UUID) -> HttpResponse:
 
 
 def _pool_page(request: TenantRequest, found: Pool, form: PoolForm, *, status: int = 200) -> HttpResponse:
+    deployments = list(Deployment.objects.filter(pool=found)[:6])
+    bills = BilledHour.objects.filter(deployment__in=deployments).by_deployment()
     context = {
         "pool": found,
         "form": form,
         "standing": pool_standings([found])[0],
-        "deployments": Deployment.objects.filter(pool=found)[:6],
+        "account": found.account,
+        "deployments": [(deployment, bills.get(deployment.pk)) for deployment in deployments],
+        "bill_problem": bill_problem_of(request.tenant, found.backend),
         "containers": Container.objects.filter(deployment__pool=found).select_related("deployment")[:MOST_CONTAINERS],
     }
     return page_or_fragment(request, "web/pools/pool.html", "state", context, status=status)

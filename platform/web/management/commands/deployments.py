@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from provisioning.backends import make_backend
 from provisioning.backends.contract import BackendError
-from provisioning.models import Account, BackendStanding, BilledHour, Container, CostEntry, Deployment
+from provisioning.importing import bill_problems
+from provisioning.models import BilledHour, Container, CostEntry, Deployment
 from tenants.scope import enter_operator
 
 
@@ -29,12 +30,11 @@ class Command(BaseCommand):
         with enter_operator("manage.py deployments", reason="list what stands"):
             chosen = Deployment.objects.select_related("pool", "pool__tenant").order_by("pool_id", "-created_at")
             documents = [document_of(each) for each in (chosen if options["all"] else chosen.live())]
-            problems = BackendStanding.objects.exclude(bill_problem="").values_list("bill_problem", flat=True)
-            problems = [*problems, *Account.objects.exclude(bill_problem="").values_list("bill_problem", flat=True)]
+            problems = bill_problems()
         if options["json"]:
             self.stdout.write(json.dumps(documents, indent=1))
             return
-        for problem in dict.fromkeys(problems):
+        for problem in problems:
             self.stderr.write(problem)
         for document in documents:
             self.stdout.write(_line(document))
