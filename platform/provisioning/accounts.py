@@ -10,6 +10,7 @@ import datetime
 from collections.abc import Mapping
 
 from asgiref.sync import async_to_sync
+from django.db import connections
 from django.utils import timezone
 
 from provisioning import pools, vault
@@ -20,7 +21,7 @@ from provisioning.models import Account, Deployment
 from tenants import audit
 from tenants.models import User
 from tenants.ownership import entered_tenant_id
-from tenants.scope import atomic, enter_operator, enter_tenant
+from tenants.scope import atomic, current_alias, enter_operator, enter_tenant
 
 MOST_CHARACTERS = 200
 
@@ -44,15 +45,17 @@ def save_account(*, backend: str, credentials: Mapping[str, str], actor: User | 
         name = async_to_sync(_ask_name)(backend, cleaned)
     except BackendError as problem:
         raise BadCredentials(problem.sentence) from problem
-    first_word = cleaned[OWN_ACCOUNTS[backend][0]]
-    current = Account.objects.of_backend(backend).in_use().select_for_update().first()
+    # Two saved at once could both find that there is none yet.
+    with connections[current_alias()].cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"accounts of {entered_tenant_id()}"])
+    current = Account.objects.of_backend(backend).in_use().first()
     if current is not None and name and current.name == name:
         account, is_same = current, True
     else:
         if current is not None:
             current.leave()
         account, is_same = Account(tenant_id=entered_tenant_id(), backend=backend, name=name), False
-    account.last_four, account.saved_at = first_word[-4:], timezone.now()
+    account.last_four, account.saved_at = cleaned[OWN_ACCOUNTS[backend][0]][-4:], timezone.now()
     account.saved_by = actor.email if actor else ""
     account.bill_problem = ""
     account.save()

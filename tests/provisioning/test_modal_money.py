@@ -291,9 +291,10 @@ def test_orphans_are_looked_for_in_each_workspace_and_labels_are_believed_in_non
     tags = {"warmline": "development", "worker": "cascade", "region": "us-east"}
     for name, tenant in (("development-left", acme), ("development-forged", rival)):
         sdk.App(name, tags={**tags, "tenant": str(tenant.pk)}).deploy(client=client)
+    sdk.App("development-half", tags={"warmline": "development"}).deploy(client=client)
     with capture_logs():
         reconcile()
-    assert where(modal) == {"development-forged": TENANTS}
+    assert where(modal) == {"development-forged": TENANTS, "development-half": TENANTS}
     with enter_tenant(rival.pk):
         assert not AuditEntry.objects.filter(action="deployment.orphan_stopped").exists()
 

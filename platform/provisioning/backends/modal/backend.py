@@ -136,8 +136,10 @@ class ModalBackend:
             for app in await self._apps(account):
                 tags = await app.get_tags.aio()
                 if tags.get("warmline") == self._environment:
+                    # Anybody may have written them in a workspace that is not the operator's.
+                    worker, region, tenant = (tags.get(name, "") for name in ("worker", "region", "tenant"))
                     own = account.id if account else ""
-                    refs.append(DeploymentRef(app.name or "", tags["worker"], tags["region"], tags["tenant"], own))
+                    refs.append(DeploymentRef(app.name or "", worker, region, tenant, own))
             return refs
 
     async def _apps(self, account: AccountRef | None) -> Sequence[modal.App]:

@@ -53,7 +53,8 @@ async def client_of(credentials: Credentials) -> modal.Client:
 async def _close_unused(now: float) -> None:
     pid = os.getpid()
     for key in [key for key, each in _open.items() if key[0] == pid and now - each.used > UNUSED_SECONDS]:
-        await _open.pop(key).client.close.aio()
+        if (unused := _open.pop(key, None)) is not None:
+            await unused.client.close.aio()
 
 
 async def name_of(credentials: Credentials) -> str:
