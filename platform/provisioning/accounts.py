@@ -1,12 +1,11 @@
-"""A tenant's own account with a provider: saved once the provider knows its credentials, replaced, left, forgotten.
+"""A tenant's own account with a provider: saved once the provider knows its credentials, replaced, left.
 
-Nothing that serves is cut off. What stands in an account that is left goes on until its place is taken elsewhere, is
-drained and stopped there, with the old credentials; they are deleted when its last hours are on the bill.
+Nothing that serves is cut off. What stands in an account that is left goes on until its place is taken elsewhere, and
+is drained and stopped there, with the old credentials; `forgetting` deletes them when its last hours are on the bill.
 """
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 
 from asgiref.sync import async_to_sync
@@ -16,12 +15,11 @@ from django.utils import timezone
 from provisioning import pools, vault
 from provisioning.backends import OWN_ACCOUNTS, make_backend
 from provisioning.backends.contract import BackendError
-from provisioning.importing import READ_AGAIN
-from provisioning.models import Account, Deployment
+from provisioning.models import Account
 from tenants import audit
 from tenants.models import User
 from tenants.ownership import entered_tenant_id
-from tenants.scope import atomic, current_alias, enter_operator, enter_tenant
+from tenants.scope import current_alias
 
 MOST_CHARACTERS = 200
 
@@ -72,27 +70,6 @@ def leave_account(*, account: Account, actor: User | None) -> None:
         account.leave()
         audit.record(action="account.left", target=account, actor=actor)
         pools.deploy_again(account.backend)
-
-
-def forget_left_accounts(at: datetime.datetime | None = None) -> int:
-    """Delete the credentials of accounts in which nothing stands any more, and whose bill was read or is not shown."""
-    at = at or timezone.now()
-    with enter_operator("beat", reason="forget accounts that were left"):
-        done = [account for account in Account.objects.left() if _is_done_with(account, at)]
-        for account in done:
-            with atomic(), enter_tenant(account.tenant_id):
-                vault.in_use().forget(account.pk)
-                account.become_forgotten()
-                audit.record(action="account.forgotten", target=account)
-    return len(done)
-
-
-def _is_done_with(account: Account, at: datetime.datetime) -> bool:
-    made = Deployment.objects.in_account(account.ref)
-    if made.live().exists():
-        return False
-    is_recent = made.filter(stopped_at__gt=at - READ_AGAIN).exists()
-    return bool(account.bill_problem) or not is_recent
 
 
 def _word(name: str, value: str) -> str:

@@ -20,7 +20,7 @@ from provisioning.models import BilledHour, CostEntry, Deployment
 from provisioning.settling import ALL_ENTERED, HOUR, MOMENT
 from tenants.scope import atomic, enter_operator
 
-COMPARED_AGAIN = datetime.timedelta(days=7)
+COMPARED_AGAIN = datetime.timedelta(days=1)
 """For so long an hour is compared again where an entry came late."""
 
 DUE = """

@@ -17,6 +17,7 @@ from django.utils import timezone
 from provisioning.backends import OWN_ACCOUNTS, make_backend
 from provisioning.backends.contract import AccountRef, BackendError, BilledCost
 from provisioning.models import Account, BackendStanding, BilledHour, Deployment
+from provisioning.models.deployments import DeploymentQuerySet
 from provisioning.settling import hour_of
 from tenants.models import Tenant
 from tenants.scope import atomic, enter_operator
@@ -62,7 +63,8 @@ def _import_bill(account: Account | BackendStanding, until: datetime.datetime) -
     try:
         lines = async_to_sync(_read)(account.backend, since, until, ref)
     except BackendError as problem:
-        if account.note_bill_problem(problem.sentence):
+        # What passes is made up for by the next reading, which begins where the last one ended.
+        if problem.permanent and account.note_bill_problem(problem.sentence):
             log.warning("bill.not_read", account=str(account), problem=problem.sentence)
         return Imported()
     imported = keep_bill(account.backend, lines, ref)
@@ -88,7 +90,10 @@ def keep_bill(backend: str, lines: Iterable[BilledCost], account: AccountRef | N
         hour[line.key] = hour.get(line.key, 0) + line.nano_dollars
     imported = Imported()
     for (tenant_id, name, begins_at), told in hours.items():
-        deployment = _deployment_of(tenant_id, name, begins_at, account)
+        named = _deployments_of(tenant_id, name)
+        deployment = _standing_in(named, account, begins_at)
+        if deployment is None and named.exists():
+            continue  # It stands in another account, on whose bill it is: two of them may be one workspace.
         owner = deployment.tenant_id if deployment else _owner_of_unknown(tenant_id)
         if owner is None:
             log.warning("bill.of_nobody", deployment=name, hour=begins_at.isoformat(), nano_dollars=sum(told.values()))
@@ -115,20 +120,24 @@ def _keep_hour(
         )
         is_news = hour.take_lines(told)
         if is_news:
-            hour.save(update_fields=["lines", "billed_nano_dollars", "told_at", "compared_at"])
+            hour.save()
     if is_news and hour.deployment_id is None:
         log.warning("bill.of_unknown_deployment", deployment=name, hour=begins_at.isoformat(), tenant=str(tenant_id))
     return is_news
 
 
-def _deployment_of(
-    tenant_id: str, name: str, begins_at: datetime.datetime, account: AccountRef | None
+def _deployments_of(tenant_id: str, name: str) -> DeploymentQuerySet:
+    found: DeploymentQuerySet = Deployment.objects.all()
+    return found.filter(tenant_id=tenant_id, name=name) if _is_id(tenant_id) else found.none()
+
+
+def _standing_in(
+    named: DeploymentQuerySet, account: AccountRef | None, begins_at: datetime.datetime
 ) -> Deployment | None:
-    """Return the last deployment that bore a name by the end of an hour; one name is used again and again."""
-    if not _is_id(tenant_id):
-        return None
-    made = Deployment.objects.in_account(account).filter(tenant_id=tenant_id, name=name)
-    return made.filter(created_at__lt=begins_at + datetime.timedelta(hours=1)).order_by("-created_at").first()
+    """Return the last deployment that bore a name in an account by the end of an hour: names are used again."""
+    made = named.in_account(account).filter(created_at__lt=begins_at + datetime.timedelta(hours=1))
+    found: Deployment | None = made.order_by("-created_at").first()
+    return found
 
 
 def _owner_of_unknown(tenant_id: str) -> uuid.UUID | None:

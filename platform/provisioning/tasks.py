@@ -7,7 +7,7 @@ import uuid
 import structlog
 from celery import shared_task
 
-from provisioning import accounts, applying, correcting, importing, pricing, reconciling, settling
+from provisioning import applying, correcting, forgetting, importing, pricing, reconciling, settling
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ def import_bills() -> None:
     """Read what providers billed, bring the ledger to it, and let go of accounts whose last hour is on the bill."""
     importing.import_bills()
     correcting.correct_hours()
-    accounts.forget_left_accounts()
+    forgetting.forget_left_accounts()
 
 
 @shared_task(name="provisioning.read_prices")

@@ -117,6 +117,7 @@ class Deployment(TenantOwned):
         ]
         indexes = [
             models.Index(fields=["tenant", "worker"], condition=models.Q(state="ready"), name="deployments_ready"),
+            models.Index(fields=["tenant", "name"], name="deployments_by_name"),
         ]
 
     def __str__(self) -> str:

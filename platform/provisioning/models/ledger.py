@@ -152,7 +152,9 @@ class CostEntry(TenantOwned):
             # With what overviews add up, so that they need not visit the rows.
             models.Index(fields=["tenant", "-occurred_at"], include=["part", "nano_dollars"], name="costs_by_time"),
             models.Index(fields=["container"], condition=models.Q(part="active"), name="costs_of_container"),
-            models.Index(fields=["deployment_id", "occurred_at"], name="costs_of_deployment"),
+            models.Index(
+                fields=["deployment_id", "occurred_at"], include=["source", "recorded_at"], name="costs_of_deployment"
+            ),
             models.Index(fields=["tenant", "recorded_at"], name="costs_by_record"),
         ]
 
