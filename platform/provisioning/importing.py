@@ -88,8 +88,11 @@ def keep_bill(backend: str, lines: Iterable[BilledCost], account: AccountRef | N
             continue  # In an account of its own a tenant writes what labels it likes: they speak of itself alone.
         hour = hours.setdefault((line.tenant_id, line.deployment_name, line.since), {})
         hour[line.key] = hour.get(line.key, 0) + line.nano_dollars
+    known = _known_since(min((begins_at for _, _, begins_at in hours), default=timezone.now()))
     imported = Imported()
     for (tenant_id, name, begins_at), told in hours.items():
+        if told.items() <= known.get((tenant_id, name, begins_at), {}).items():
+            continue  # as nearly all that is read again
         named = _deployments_of(tenant_id, name)
         deployment = _standing_in(named, account, begins_at)
         if deployment is None and named.exists():
@@ -101,6 +104,15 @@ def keep_bill(backend: str, lines: Iterable[BilledCost], account: AccountRef | N
         if _keep_hour(backend, owner, name, begins_at, told, deployment):
             imported += Imported(1, int(deployment is None))
     return imported
+
+
+def _known_since(begins_at: datetime.datetime) -> dict[tuple[str, str, datetime.datetime], dict[str, int]]:
+    """Return the lines that are known of hours from a time on, by tenant, name and beginning."""
+    rows = BilledHour.objects.filter(begins_at__gte=begins_at).order_by()
+    return {
+        (str(tenant_id), name, begins_at): lines
+        for tenant_id, name, begins_at, lines in rows.values_list("tenant_id", "deployment_name", "begins_at", "lines")
+    }
 
 
 def _keep_hour(
