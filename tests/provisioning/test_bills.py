@@ -83,10 +83,8 @@ def test_every_billed_hour_adds_up_to_its_bill(
     settled_first: bool,
 ) -> None:
     deployment = another(deployment)
-    lived = 0
     for number, (begin, ready, life, sessions) in enumerate(containers):
         container = place(deployment, number, begin, ready, life)
-        lived += cost_of(life * 1000, deployment.rate_nano_dollars_per_second)
         for at, seconds, estimate, is_acmes in sessions:
             build_active_cost(
                 container,
@@ -100,7 +98,9 @@ def test_every_billed_hour_adds_up_to_its_bill(
     read(*lines_of(deployment, first))
     correct_hours(NEXT_DAY)
     settle_containers(NEXT_DAY)
-    assert sum(entry.nano_dollars for entry in entries(deployment_id=deployment.pk, source="estimate")) == lived
+    for hour in range(3 * HOURS):
+        lived = sum(lived_in(hour, begin, life, deployment) for begin, _, life, _ in containers)
+        assert spent(deployment, hour, source="estimate") == lived
     for bill in (first, later, first):
         read(*lines_of(deployment, bill))
         correct_hours(NEXT_DAY)
@@ -109,6 +109,13 @@ def test_every_billed_hour_adds_up_to_its_bill(
     count = len(entries())
     read(*lines_of(deployment, first))
     assert correct_hours(NEXT_DAY) == 0 and len(entries()) == count
+
+
+def lived_in(hour: int, begin: int, life: int, deployment: Deployment) -> int:
+    """Return what the part of a container's life costs that lies in an hour."""
+    since, until = (min(max(0, edge * 3600 - begin), life) * 1000 for edge in (hour, hour + 1))
+    rate = deployment.rate_nano_dollars_per_second
+    return cost_of(until, rate) - cost_of(since, rate)
 
 
 def lines_of(deployment: Deployment, bill: dict[int, list[int]]) -> list[BilledCost]:
