@@ -93,7 +93,10 @@ class Pool(TenantOwned):
         default=300, validators=bounded(2, 3600), help_text="How long a container may be idle before it is stopped."
     )
     warm_hours = models.JSONField(
-        default=list, blank=True, help_text="Weekly windows with numbers of their own: see provisioning.warm_hours."
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        blank=True,
+        help_text="Weekly windows with numbers of their own: see provisioning.warm_hours.",
     )
 
     created_at = models.DateTimeField(default=timezone.now, editable=False)
