@@ -11,6 +11,7 @@ from django.utils import timezone
 from billing.entitlements import entitlements_of
 from provisioning import tasks
 from provisioning.models import Pool
+from provisioning.regions import REGIONS
 from provisioning.warm_hours import read_windows
 from tenants import audit
 from tenants.models import Tenant, User
@@ -83,6 +84,21 @@ def try_again(*, pool: Pool, actor: User | None) -> None:
     pool.snapshots_given_up_at = None
     _save(pool, "snapshots_given_up_at")
     audit.record(action="pool.tried_again", target=pool, actor=actor)
+
+
+def choose_region(*, tenant: Tenant, region: str, actor: User | None) -> None:
+    """Say where the entered tenant's callers mostly are: pools there are tried first. "local": nowhere in particular.
+
+    Raises:
+        ValidationError
+    """
+    if region not in REGIONS:
+        raise ValidationError({"region": f"Choose one of {', '.join(REGIONS)}."})
+    if region != tenant.region:
+        details = {"region": [tenant.region, region]}
+        tenant.region = region
+        tenant.save(update_fields=["region"])
+        audit.record(action="tenant.changed", target=tenant.name, actor=actor, details=details)
 
 
 def _told(name: str, value: Any) -> Any:

@@ -11,7 +11,7 @@ import dataclasses
 import datetime
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 DAY_MINUTES = 24 * 60
@@ -24,6 +24,13 @@ ONE_MINUTE = datetime.timedelta(minutes=1)
 
 class WindowRefused(ValueError):
     """Windows that cannot be kept. The sentence may be shown."""
+
+
+class Kept(NamedTuple):
+    """How many containers a pool keeps."""
+
+    min_containers: int
+    buffer_containers: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,6 +49,10 @@ class WarmWindow:
     def minutes(self) -> int:
         """How long it lasts, up to a whole day."""
         return (_minutes(self.ends_at) - _minutes(self.begins_at)) % DAY_MINUTES or DAY_MINUTES
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(self.min_containers, self.buffer_containers)
 
     @property
     def hours_words(self) -> str:
@@ -63,22 +74,27 @@ class WarmWindow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WarmHours:
-    """A pool's windows on the clocks of a time zone."""
+    """A pool's windows on the clocks of a time zone, and what it keeps outside of them."""
 
     windows: tuple[WarmWindow, ...]
     zone: datetime.tzinfo
+    else_kept: Kept
 
     def window_at(self, at: datetime.datetime) -> WarmWindow | None:
         """Return the window that holds at a moment."""
         return next((window for begin, end, window in self._stretches(at) if begin <= at < end), None)
 
-    def next_change(self, after: datetime.datetime) -> tuple[datetime.datetime, WarmWindow | None] | None:
-        """Return when the numbers change next and the window that holds then; None where they never do."""
-        now = _numbers(self.window_at(after))
+    def kept_at(self, at: datetime.datetime) -> Kept:
+        window = self.window_at(at)
+        return self.else_kept if window is None else window.kept
+
+    def next_change(self, after: datetime.datetime) -> tuple[datetime.datetime, Kept] | None:
+        """Return when the numbers change next, and to what; None where they never do."""
+        now = self.kept_at(after)
         edges = {edge for begin, end, _ in self._stretches(after, days_ahead=8) for edge in (begin, end)}
         for edge in sorted(edge for edge in edges if edge > after):
-            if _numbers(window := self.window_at(edge)) != now:
-                return edge, window
+            if (then := self.kept_at(edge)) != now:
+                return edge, then
         return None
 
     def _stretches(
@@ -164,10 +180,6 @@ def _first_moment(day: datetime.date, at: datetime.time, zone: datetime.tzinfo) 
         if moment.astimezone(zone).replace(tzinfo=None, fold=0) == shown:
             return moment
         shown += ONE_MINUTE
-
-
-def _numbers(window: WarmWindow | None) -> tuple[int, int] | None:
-    return None if window is None else (window.min_containers, window.buffer_containers)
 
 
 def _minutes(at: datetime.time) -> int:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from provisioning.warm_hours import WarmHours, WarmWindow, WindowRefused, days_words, read_windows
+from provisioning.warm_hours import Kept, WarmHours, WarmWindow, WindowRefused, days_words, read_windows
 
 NEW_YORK, BERLIN = ZoneInfo("America/New_York"), ZoneInfo("Europe/Berlin")
 WORKDAYS = [0, 1, 2, 3, 4]
@@ -26,7 +26,7 @@ def window(days: list[int], begins_at: str, ends_at: str, least: int = 2, reserv
 
 
 def hours(zone: ZoneInfo, *windows: dict[str, Any]) -> WarmHours:
-    return WarmHours(read_windows(list(windows)), zone)
+    return WarmHours(read_windows(list(windows)), zone, Kept(0, 0))
 
 
 def utc(text: str) -> datetime.datetime:
@@ -95,9 +95,14 @@ def test_the_next_change_is_told_over_a_weekend_and_past_windows_that_keep_the_s
         window([5], "10:00", "12:00", 1),
     )
     change = schedule.next_change(utc("2026-11-24T08:00"))
-    assert change == (utc("2026-11-24T17:00"), None)
-    at, held = schedule.next_change(utc("2026-11-28T12:00")) or (None, None)
-    assert at == utc("2026-11-30T07:00") and held is not None and held.min_containers == 2
+    assert change == (utc("2026-11-24T17:00"), Kept(0, 0))
+    assert schedule.next_change(utc("2026-11-28T12:00")) == (utc("2026-11-30T07:00"), Kept(2, 0))
+
+
+def test_a_window_that_keeps_what_is_kept_anyway_is_no_change() -> None:
+    windows = read_windows([window([1], "08:00", "12:00", 1), window([1], "14:00", "15:00", 2)])
+    schedule = WarmHours(windows, BERLIN, Kept(1, 0))
+    assert schedule.next_change(utc("2026-11-24T06:00")) == (utc("2026-11-24T13:00"), Kept(2, 0))
 
 
 def test_a_window_of_one_day_a_week_is_found_a_week_ahead() -> None:

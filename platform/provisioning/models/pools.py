@@ -16,7 +16,7 @@ from provisioning import prices
 from provisioning.backends import BACKENDS
 from provisioning.backends.contract import Autoscaling, DeploymentSpec
 from provisioning.regions import REGIONS
-from provisioning.warm_hours import WarmHours, WindowRefused, read_windows
+from provisioning.warm_hours import Kept, WarmHours, WindowRefused, read_windows
 from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
 
 
@@ -133,14 +133,15 @@ class Pool(TenantOwned):
         if not self.is_enabled:
             return Autoscaling(min_containers=0, buffer_containers=0, max_containers=self.max_containers)
         own = {field: getattr(self, field) for field in self.AUTOSCALING_FIELDS}
-        if self.warm_hours and (window := self.schedule.window_at(at)):
-            own |= {"min_containers": window.min_containers, "buffer_containers": window.buffer_containers}
+        if self.warm_hours:
+            own |= self.schedule.kept_at(at)._asdict()
         return Autoscaling(**own)
 
     @property
     def schedule(self) -> WarmHours:
         """Its warm hours on the clocks of its tenant."""
-        return WarmHours(read_windows(self.warm_hours), ZoneInfo(self.tenant.time_zone))
+        zone, else_kept = ZoneInfo(self.tenant.time_zone), Kept(self.min_containers, self.buffer_containers)
+        return WarmHours(read_windows(self.warm_hours), zone, else_kept)
 
     @property
     def most_warm_containers(self) -> int:

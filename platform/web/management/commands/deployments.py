@@ -81,7 +81,7 @@ def _warm_hours(pool: Pool) -> dict[str, Any] | None:
         "time_zone": pool.tenant.time_zone,
         "windows": pool.warm_hours,
         "now": held and held.to_document(),
-        "next_change": change and {"at": change[0].isoformat(), "window": change[1] and change[1].to_document()},
+        "next_change": change and {"at": change[0].isoformat(), **change[1]._asdict()},
     }
 
 
@@ -106,7 +106,5 @@ def _line(document: dict[str, Any]) -> str:
         f"          {limits}; containers: {containers}; first boots: {boots}; ${dollars:.4f} today",
     ]
     if (warm := document["warm_hours"]) and (change := warm["next_change"]):
-        window = change["window"]
-        then = f"{window['min_containers']} warm" if window else "the pool's own numbers"
-        parts.append(f"          warm hours: {then} from {change['at']}")
+        parts.append(f"          warm hours: {change['min_containers']} warm from {change['at']}")
     return "\n".join([*parts, f"          {document['problem']}"] if document["problem"] else parts)
