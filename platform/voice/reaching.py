@@ -53,11 +53,11 @@ async def reached_worker(
     async with asyncio.timeout(options.database_seconds), pool.connection() as connection:
         places = await find_places(connection, tenant_id=call.tenant_id, worker=engine, region=call.caller_region)
     problem = WorkerUnavailable(f"No {engine} workers are deployed for this tenant.")
-    deadline = time.monotonic() + options.reserve_seconds
+    left_seconds = options.reserve_seconds  # for sessions; a handshake has its own limit
     async with contextlib.AsyncExitStack() as held:
         for left, place in zip(range(len(places), 0, -1), places, strict=True):
             asked = time.monotonic()
-            seconds = share_of(deadline - asked, places=left, at_most=options.place_seconds)
+            seconds = share_of(left_seconds, places=left, at_most=options.place_seconds)
             try:
                 worker = await held.enter_async_context(
                     _worker_at(place, pool, backends, call, start, parts, seconds, options)
@@ -66,6 +66,7 @@ async def reached_worker(
             except WorkerUnavailable as refusal:
                 log.warning("place.refused", deployment=place.name, region=place.region, problem=str(refusal))
                 problem = refusal
+                left_seconds -= min(seconds, time.monotonic() - asked)
                 why = refusal.close_code.name.lower()
                 metrics.REFUSED_PLACES.labels(region=place.region, reason=why).inc()
                 waited_ms = round((time.monotonic() - asked) * 1000)

@@ -22,7 +22,7 @@ def region_of_request(query: bytes, headers: Mapping[bytes, bytes], *, edge_head
     named = parse_qs(query[:LONGEST_QUERY].decode("latin-1")).get(PARAMETER, [])
     told = [*named, _text(headers, HEADER)]
     if edge_header:
-        told.append(_text(headers, edge_header.lower().encode("latin-1")))
+        told.append(_text(headers, edge_header.lower().encode()))
     return next((region for place in told if (region := region_near(place))), "")
 
 
