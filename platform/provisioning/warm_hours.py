@@ -72,6 +72,10 @@ class WarmWindow:
         }
 
 
+Stretch = tuple[datetime.datetime, datetime.datetime, WarmWindow]
+"""When a window begins and ends, once."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class WarmHours:
     """A pool's windows on the clocks of a time zone, and what it keeps outside of them."""
@@ -82,24 +86,24 @@ class WarmHours:
 
     def window_at(self, at: datetime.datetime) -> WarmWindow | None:
         """Return the window that holds at a moment."""
-        return next((window for begin, end, window in self._stretches(at) if begin <= at < end), None)
+        return _held(self._stretches(at), at)
 
     def kept_at(self, at: datetime.datetime) -> Kept:
-        window = self.window_at(at)
-        return self.else_kept if window is None else window.kept
+        return self._kept(self.window_at(at))
 
     def next_change(self, after: datetime.datetime) -> tuple[datetime.datetime, Kept] | None:
         """Return when the numbers change next, and to what; None where they never do."""
-        now = self.kept_at(after)
-        edges = {edge for begin, end, _ in self._stretches(after, days_ahead=8) for edge in (begin, end)}
-        for edge in sorted(edge for edge in edges if edge > after):
-            if (then := self.kept_at(edge)) != now:
+        stretches = list(self._stretches(after, days_ahead=8))
+        now = self._kept(_held(stretches, after))
+        for edge in sorted({edge for begin, end, _ in stretches for edge in (begin, end) if edge > after}):
+            if (then := self._kept(_held(stretches, edge))) != now:
                 return edge, then
         return None
 
-    def _stretches(
-        self, at: datetime.datetime, *, days_ahead: int = 1
-    ) -> Iterator[tuple[datetime.datetime, datetime.datetime, WarmWindow]]:
+    def _kept(self, window: WarmWindow | None) -> Kept:
+        return self.else_kept if window is None else window.kept
+
+    def _stretches(self, at: datetime.datetime, *, days_ahead: int = 1) -> Iterator[Stretch]:
         """Give the windows around a moment, each with when it begins and ends."""
         today = at.astimezone(self.zone).date()
         for ahead in range(-1, days_ahead + 1):
@@ -133,6 +137,10 @@ def days_words(days: Sequence[int]) -> str:
         for _, run in itertools.groupby(enumerate(sorted(days)), key=lambda pair: pair[1] - pair[0])
     ]
     return ", ".join(DAYS[run[0]] if len(run) == 1 else f"{DAYS[run[0]]}–{DAYS[run[-1]]}" for run in runs)
+
+
+def _held(stretches: Iterable[Stretch], at: datetime.datetime) -> WarmWindow | None:
+    return next((window for begin, end, window in stretches if begin <= at < end), None)
 
 
 def _read_window(document: Any) -> WarmWindow:
