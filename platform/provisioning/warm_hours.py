@@ -20,6 +20,8 @@ MOST_WINDOWS = 21
 MOST_CONTAINERS = 100
 ONE_DAY = datetime.timedelta(days=1)
 ONE_MINUTE = datetime.timedelta(minutes=1)
+LONGEST_WEEK = datetime.timedelta(days=7, hours=2)
+"""With an hour that comes twice in it, and some to spare."""
 
 
 class WindowRefused(ValueError):
@@ -95,7 +97,8 @@ class WarmHours:
         """Return when the numbers change next, and to what; None where they never do."""
         stretches = list(self._stretches(after, days_ahead=8))
         now = self._kept(_held(stretches, after))
-        for edge in sorted({edge for begin, end, _ in stretches for edge in (begin, end) if edge > after}):
+        edges = {edge for begin, end, _ in stretches for edge in (begin, end)}
+        for edge in sorted(edge for edge in edges if after < edge < after + LONGEST_WEEK):
             if (then := self._kept(_held(stretches, edge))) != now:
                 return edge, then
         return None
