@@ -18,17 +18,8 @@ from provisioning.regions import REGIONS
 from provisioning.warm_hours import DAYS, MOST_CONTAINERS, MOST_WINDOWS
 
 SCALE = ("min_containers", "buffer_containers", "max_containers", "scaledown_window_seconds")
-MACHINE = (
-    "sessions_per_container",
-    "gpu",
-    "cpu_millicores",
-    "memory_mib",
-    "snapshots",
-    "image",
-    "checkpoint",
-    "startup_timeout_seconds",
-    "exit_grace_seconds",
-)
+RARE = ("image", "checkpoint", "startup_timeout_seconds", "exit_grace_seconds")
+MACHINE = ("sessions_per_container", "gpu", "cpu_millicores", "memory_mib", "snapshots", *RARE)
 PLACE = ("worker", "region", "backend")
 NAME = re.compile(r"[\w][\w.:/@-]*", re.ASCII)
 
@@ -79,7 +70,7 @@ class PoolForm(forms.Form):
     @property
     def has_rare_errors(self) -> bool:
         """Whether something is wrong in what is folded away."""
-        return not self.errors.keys().isdisjoint(MACHINE[5:])
+        return not self.errors.keys().isdisjoint(RARE)
 
     @property
     def gpus(self) -> tuple[str, ...]:

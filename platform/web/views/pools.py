@@ -117,7 +117,9 @@ def pool_change(request: TenantRequest, pool_id: uuid.UUID) -> HttpResponse:
             form.take_over(problem)
             found.refresh_from_db()
         else:
-            if found.spec().spec_hash() == before:
+            if not found.is_enabled:
+                messages.success(request, "Saved. It holds once the pool is turned on.")
+            elif found.spec().spec_hash() == before:
                 messages.success(request, "Saved. It is being applied; calls go on.")
             else:
                 messages.success(request, "Saved. A new deployment starts beside the old one, on which calls go on.")
