@@ -14,7 +14,7 @@ from django.utils import timezone
 from provisioning.backends import make_backend
 from provisioning.backends.contract import BackendError
 from provisioning.importing import bill_problems
-from provisioning.models import BilledHour, Container, CostEntry, Deployment
+from provisioning.models import BilledHour, Container, CostEntry, Deployment, Pool
 from tenants.scope import enter_operator
 
 
@@ -68,6 +68,7 @@ def document_of(deployment: Deployment) -> dict[str, Any]:
         "problem": problem,
         "desired_autoscaling": dataclasses.asdict(deployment.pool.autoscaling),
         "actual_autoscaling": actual,
+        "warm_hours": _warm_hours(deployment.pool),
         "containers": containers,
         "first_boots": deployment.priming.get("boots", []),
         "boots": Counter(boots),
@@ -75,6 +76,20 @@ def document_of(deployment: Deployment) -> dict[str, Any]:
         "billed_hours": bill.get("hours", 0),
         "billed_nano_dollars": bill.get("billed"),
         "estimated_nano_dollars": bill.get("estimated"),
+    }
+
+
+def _warm_hours(pool: Pool) -> dict[str, Any] | None:
+    """Return a pool's windows, which of them holds now, and what changes next; None where it has none."""
+    if not pool.warm_hours:
+        return None
+    now = timezone.now()
+    held, change = pool.schedule.window_at(now), pool.schedule.next_change(now)
+    return {
+        "time_zone": pool.tenant.time_zone,
+        "windows": pool.warm_hours,
+        "now": held and held.to_document(),
+        "next_change": change and {"at": change[0].isoformat(), **change[1]._asdict()},
     }
 
 
@@ -102,4 +117,6 @@ def _line(document: dict[str, Any]) -> str:
         billed, estimated = document["billed_nano_dollars"] / 1e9, document["estimated_nano_dollars"] / 1e9
         plural = "" if hours == 1 else "s"
         parts.append(f"          billed ${billed:.4f} for {hours} hour{plural}, estimated ${estimated:.4f}")
+    if (warm := document["warm_hours"]) and (change := warm["next_change"]):
+        parts.append(f"          warm hours: {change['min_containers']} warm from {change['at']}")
     return "\n".join([*parts, f"          {document['problem']}"] if document["problem"] else parts)
