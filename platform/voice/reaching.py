@@ -14,6 +14,7 @@ import structlog
 from opentelemetry import trace
 from psycopg_pool import AsyncConnectionPool
 
+from agents.engines import worker_of
 from gpu_workers.protocol import Part, Start
 from provisioning.backends import BackendUnknown, OpenBackends
 from provisioning.backends.contract import AtCapacity, BackendError, GrantedSession, SessionUnavailable
@@ -48,8 +49,9 @@ async def reached_worker(
         WorkerAtCapacity, WorkerTimedOut, WorkerUnavailable: of the last place tried.
     """
     async with asyncio.timeout(options.database_seconds), pool.connection() as connection:
-        places = await find_places(connection, tenant_id=call.tenant_id, worker=engine, region=call.region)
-    problem = WorkerUnavailable(f"No {engine} workers are deployed for this tenant.")
+        kind = worker_of(engine)
+        places = await find_places(connection, tenant_id=call.tenant_id, worker=kind, region=call.region)
+    problem = WorkerUnavailable(f"No {kind} workers are deployed for this tenant.")
     deadline = time.monotonic() + options.reserve_seconds
     async with contextlib.AsyncExitStack() as held:
         endpoints = [await held.enter_async_context(_part(kind, pool, backends, call)) for kind in parts]

@@ -75,7 +75,7 @@ class PolicyBrain:
         """Nothing is held."""
 
     def catch_up(self, conversation: Sequence[Utterance]) -> None:
-        """Follow what another brain has answered, or this one before the call was lost; no tool runs again."""
+        """Follow what another brain has said, or this one before the call was lost; no tool runs again."""
         for said in conversation:
             if said.role == "caller":
                 self._turn += 1

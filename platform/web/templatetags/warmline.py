@@ -15,12 +15,19 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from agents import engines
 from web import charts
 
 register = template.Library()
 
 NOTHING = "–"
 NANO_DOLLARS = 1_000_000_000
+
+
+@register.filter
+def engine_name(engine: str) -> str:
+    """Return "Cascade" for "cascade"."""
+    return engines.NAMES.get(engine, engine)
 
 
 @register.filter

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from gpu_workers.cascade.brain.intents import IntentModel
-from gpu_workers.cascade.brain.llm import LOST_THREAD, MAX_ROUNDS, LanguageModelBrain
+from gpu_workers.cascade.brain.llm import LanguageModelBrain
 from gpu_workers.cascade.brain.model_settings import BadSetting, ModelSettings
+from gpu_workers.cascade.brain.model_tools import MAX_ROUNDS
 from gpu_workers.cascade.brain.speech import Part, Say, ToolCalled, Warned
 from gpu_workers.cascade.brain.tool_client import ToolReply
+from gpu_workers.cascade.brain.wording import LOST_THREAD
 from gpu_workers.protocol import Start, Utterance
 from tests.gpu_workers.brain.conversations import (
     MONDAY,
