@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 
 from gpu_workers.cascade.brain.sentences import fill_sentence
 from gpu_workers.cascade.brain.wording import GOODBYE
-from gpu_workers.protocol import Start
+from gpu_workers.protocol import Start, ToolRun
 
 STYLE = """You are on the telephone. Speak in one or two short sentences, in plain words.
 Use no lists, no markup and no emoji.
@@ -28,9 +29,16 @@ def instructions_of(start: Start, now: datetime.datetime) -> str:
             f"The business is {business.get('name', 'unknown')}. Its local time is {now:%A, %d %B %Y, %H:%M}. "
             "Tools take local times like 2026-11-24T15:30.",
             f"Facts you may tell:\n{facts}" if facts else "",
+            f"Done already in this call, and not to be done again unasked: {_told(start.tools_run)}."
+            if start.tools_run
+            else "",
         )
         if part
     )
+
+
+def _told(runs: Sequence[ToolRun]) -> str:
+    return ", ".join(f"{run.name} ({'it worked' if run.ok else 'it failed'})" for run in runs)
 
 
 def goodbye_of(start: Start, now: datetime.datetime) -> str:

@@ -33,7 +33,7 @@ from gpu_workers.cascade.brain.speaking import make_speakable
 from gpu_workers.cascade.brain.speech import HangUp, Part, Say, ToolCalled, Warned
 from gpu_workers.cascade.brain.tool_client import ToolClient, ToolReply
 from gpu_workers.cascade.brain.wording import LOST_THREAD
-from gpu_workers.protocol import Start, Utterance
+from gpu_workers.protocol import Start, ToolRun, Utterance
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,8 @@ class LanguageModelBrain:
             self._remember("assistant", f"{text} …" if interrupted else text)
         self._fallback.was_spoken(text, interrupted=interrupted)
 
-    def catch_up(self, conversation: Sequence[Utterance]) -> None:
+    def catch_up(self, conversation: Sequence[Utterance], tools_run: Sequence[ToolRun] | None = None) -> None:
+        self._start = dataclasses.replace(self._start, tools_run=(*self._start.tools_run, *(tools_run or ())))
         for said in conversation:
             self._remember("user" if said.role == "caller" else "assistant", said.text)
             self._turn += said.role == "caller"

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from gpu_workers.cascade.passages import Passage
 from gpu_workers.pcm import Samples
-from gpu_workers.protocol import Utterance
+from gpu_workers.protocol import ToolRun, Utterance
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ class Brain(Protocol):
 class FollowingBrain(Brain, Protocol):
     """One that can take over from another."""
 
-    def catch_up(self, conversation: Sequence[Utterance]) -> None:
-        """Follow what the other has heard and said."""
+    def catch_up(self, conversation: Sequence[Utterance], tools_run: Sequence[ToolRun] | None = None) -> None:
+        """Follow what the other has heard and said, and done; None where what was due is known to be done."""
         ...
 
 

@@ -22,7 +22,7 @@ from gpu_workers.cascade.brain.speech import FollowingBrain, HangUp, Part, Say, 
 from gpu_workers.cascade.brain.tool_client import ToolClient
 from gpu_workers.cascade.brain.wording import LOST_THREAD
 from gpu_workers.cascade.realtime.connection import RealtimeConnection, ServiceLost
-from gpu_workers.protocol import Service, Start, Utterance
+from gpu_workers.protocol import Service, Start, ToolRun, Utterance
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ class RealtimeBrain:
         self._turn = sum(said.role == "caller" for said in start.history)
         self._said: list[Utterance] = []
         """What was said since the fallback last knew where the conversation was."""
+        self._tools_run: list[ToolRun] = []
+        """What was done since then."""
         self._running: asyncio.Task[list[ToolCalled]] | None = None
         """Tools that are at work."""
         self._has_warned = self._has_handed_over = False
@@ -121,7 +123,7 @@ class RealtimeBrain:
     async def _hand_over(self, heard: str) -> AsyncIterator[Part]:
         """Have the fallback answer what was said last, and all that is said after it."""
         self._has_handed_over = True
-        self._fallback.catch_up(self._said[:-1])
+        self._fallback.catch_up(self._said[:-1], self._tools_run)
         async for part in self._fallback.reply(heard):
             yield part
 
@@ -195,6 +197,7 @@ class RealtimeBrain:
             outcome = await self._tools.run(name, call.arguments or "", self._turn)
             await self.connection.answer_call(call.call_id or "", answer_for_model(outcome))
             called.append(ToolCalled(name, outcome.ok, outcome.duration_ms))
+            self._tools_run.append(ToolRun(name, outcome.ok))
         return called
 
     async def _finish_calls(self, running: asyncio.Task[list[ToolCalled]]) -> list[ToolCalled]:
