@@ -1,9 +1,10 @@
 """OpenAI's part of the stand-in for managed services (tests.providers): the Realtime API over a WebSocket.
 
 It takes sound for turns and answers with tones and their words, faster than they are spoken, as the service does. What
-it answers stands in the session's instructions, a line for each turn of the caller's: `ANSWER …` is said, `CALL name
-{…}` asks for a tool, of which it says the answer. What a system message asks to be said word for word is said.
-Some keys make it go wrong. A client that breaks the protocol gets an error, as there.
+it answers stands in the session's instructions, a line for each turn of the caller's: `ANSWER …` is said; `CALL name
+{…}` asks for a tool, or for more with ` + ` between them, and then says what the last one answered. What a system
+message asks to be said word for word is said. Some keys make it go wrong. A client that breaks the protocol gets an
+error, as there.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ class Session:
             if self._key == Trouble.NO_CREDIT and any(item.get("role") == "user" for item in self._items):
                 status, details = "failed", {"type": "failed", "error": {"code": "insufficient_quota"}}
             else:
-                response["output"].append(await self._make_item(response_id))
+                response["output"] += await self._make_items(response_id)
         except asyncio.CancelledError:
             status = "cancelled"
         usage = {"total_tokens": 3, "input_tokens": 1, "output_tokens": 2}
@@ -189,7 +190,7 @@ class Session:
             "response.done", response={**response, "status": status, "status_details": details, "usage": usage}
         )
 
-    async def _make_item(self, response_id: str) -> dict[str, Any]:
+    async def _make_items(self, response_id: str) -> list[dict[str, Any]]:
         last = self._items[-1]
         said = last["content"][0].get("text", "") if last.get("role") == "system" else ""
         if last["type"] == "function_call_output":
@@ -203,6 +204,9 @@ class Session:
         kind, _, words = answer.partition(" ")
         if kind == "ANSWER":
             return await self._speak(response_id, words)
+        return [await self._call(response_id, call) for call in words.split(" + ")]
+
+    async def _call(self, response_id: str, words: str) -> dict[str, Any]:
         name, _, arguments = words.partition(" ")
         call = f"call_{next(self._ids)}"
         item = {"type": "function_call", "id": f"item_{next(self._ids)}", "name": name, "call_id": call}
@@ -213,7 +217,7 @@ class Session:
         self._items.append(item)
         return item
 
-    async def _speak(self, response_id: str, text: str) -> dict[str, Any]:
+    async def _speak(self, response_id: str, text: str) -> list[dict[str, Any]]:
         """Say a sentence: its words come first, its sound as it is made."""
         item = {"type": "message", "id": f"item_{next(self._ids)}", "role": "assistant", "content": []}
         where = {"response_id": response_id, "item_id": item["id"], "output_index": 0, "content_index": 0}
@@ -238,7 +242,7 @@ class Session:
         await self.send("response.output_audio.done", **where)
         item["content"] = [{"type": "output_audio", "transcript": text}]
         await self.send("conversation.item.done", item=item)
-        return item
+        return [item]
 
 
 def tone(seconds: float) -> bytes:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gpu_workers.protocol import Service, Start
+from gpu_workers.tokens import SESSION_HEADER
 from tests.gpu_workers.callers import Caller
 from tests.gpu_workers.worker_processes import cold_worker, process
 
@@ -19,8 +21,9 @@ class ManagedWorker:
 
     def caller(self, agent: dict[str, Any], *, part: str, provider: str, key: str, **start: Any) -> Any:
         """Call an agent of whose work a service does a part."""
-        services = {part: Service(provider, key)}
-        return Caller.connected(self.port, Start(call_id="c", agent=agent, services=services, **start))
+        told = Start(call_id="c", agent=agent, services={part: Service(provider, key)}, **start)
+        # As a gateway that holds a session: its start is waited for, however busy the machine is.
+        return Caller.connected(self.port, told, headers={SESSION_HEADER: uuid.uuid4().hex})
 
     def asked(self, provider: str) -> list[dict[str, Any]]:
         lines = self._asked.read_text().splitlines() if self._asked.exists() else []

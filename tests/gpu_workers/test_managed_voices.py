@@ -87,4 +87,5 @@ async def test_one_that_breaks_off_in_a_sentence_leaves_what_was_heard(managed: 
         await caller.be_silent_until(
             lambda: len(caller.metadata("turn")) > 1 and caller.transcripts("agent"), limit_seconds=20
         )
-        assert caller.transcripts("agent")[0] in ("Hello", "")
+        greeting = [line["text"] for line in caller.metadata("transcript") if line["turn"] == 0]
+        assert greeting in (["Hello"], [])  # a connection that breaks off takes with it what was not read

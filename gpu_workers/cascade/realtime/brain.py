@@ -74,10 +74,6 @@ class RealtimeBrain:
                 yield part
             return
         self._turn += 1
-        if self._running is not None:
-            # The caller cut in while tools were at work: the service is to know what came of them.
-            for called in await self._finish_calls(self._running):
-                yield called
         self._said.append(Utterance("caller", heard))
         spoke = acted = False
         try:
@@ -151,6 +147,10 @@ class RealtimeBrain:
             ServiceLost
         """
         spoke = False
+        if self._running is not None:
+            # The caller cut in while tools were at work: the service is to know what came of them.
+            for called in await self._finish_calls(self._running):
+                yield called
         for rounds_left in range(MAX_ROUNDS, -1, -1):
             calls: list[events.ConversationItem] = []
             async for said in self.connection.respond(may_call=rounds_left > 0):
@@ -159,18 +159,20 @@ class RealtimeBrain:
                     yield voiced
                 if isinstance(said, events.ResponseDone):
                     calls = [item for item in said.response.output or () if item.type == "function_call"]
-            if any(call.name == END_CALL for call in calls):
+            deeds = [call for call in calls if call.name != END_CALL]
+            if deeds and rounds_left > 0:
+                # Shielded: a caller who speaks now must not leave a booking made that the service knows nothing of.
+                self._running = asyncio.create_task(self._run(deeds), name="tools")
+                for called in await self._finish_calls(self._running):
+                    yield called
+            if len(deeds) < len(calls):
                 if not spoke:
                     async for part in self._recite([Say(goodbye_of(self._start, self._now()))]):
                         yield part
                 yield HangUp()
                 return
-            if not calls or rounds_left == 0:
+            if not deeds or rounds_left == 0:
                 return
-            # Shielded: a caller who speaks now must not leave a booking made that the service knows nothing of.
-            self._running = asyncio.create_task(self._run(calls), name="tools")
-            for called in await self._finish_calls(self._running):
-                yield called
 
     def _voiced(self, said: events.ServerEvent) -> Voiced | None:
         """Take in a piece of what the service says; return its sound, if it is some."""
@@ -183,7 +185,7 @@ class RealtimeBrain:
                 begins_seconds = passage.given_seconds
                 passage.add_sound(len(samples) / protocol.SAMPLE_RATE_HZ)
                 return Voiced(passage, samples, begins_seconds)
-            case events.ResponseDone() if said.response.status == "completed":
+            case events.ResponseDone() if said.response.status in ("completed", "incomplete"):
                 for item in said.response.output or ():
                     if item.type == "message":
                         self.connection.passage_of(item.id).end()

@@ -13,7 +13,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from pipecat.frames.frames import Frame, UserStartedSpeakingFrame, UserStoppedSpeakingFrame
+from pipecat.frames.frames import Frame, LLMServiceMetadataFrame, UserStartedSpeakingFrame, UserStoppedSpeakingFrame
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.openai.realtime import events
 from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
@@ -31,6 +31,7 @@ VOICE = "marin"
 CONNECT_SECONDS = 3.0
 READY_SECONDS = 4.0
 SEND_SECONDS = 2.0
+CLOSE_SECONDS = 1.0
 FIRST_SOUND_SECONDS = 4.0
 STALL_SECONDS = 10.0
 BYTES_PER_SECOND = 2 * protocol.SAMPLE_RATE_HZ
@@ -79,9 +80,16 @@ class RealtimeConnection(OpenAIRealtimeLLMService):
         """No response is being made."""
         self._silent.set()
         self._said: asyncio.Queue[Said | None] = asyncio.Queue()
+        self._response_id: str | None = None
+        """Of the response that was asked for last, once it is being made."""
         self._passages: list[Passage] = []
         self._before_speech = bytearray()
         self._heard_bytes = 0
+        self._hanging_up: asyncio.Task[None] | None = None
+
+    def service_metadata_frame(self) -> LLMServiceMetadataFrame:
+        """Say what it is; that turns come from elsewhere needs no warning."""
+        return LLMServiceMetadataFrame(service_name=self.name, is_realtime_service=True)
 
     # --- what the caller says ---------------------------------------------------------------------------------------
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -136,14 +144,11 @@ class RealtimeConnection(OpenAIRealtimeLLMService):
         await self._wait(self._ready, READY_SECONDS)
         await self._wait(self._silent, READY_SECONDS)
         while not self._said.empty():
-            self._said.get_nowait()  # of a response that was cut off
+            self._said.get_nowait()
         self._passages = [passage for passage in self._passages if passage.was_cut_off]
-        self._silent.clear()
-        await self.send_client_event(
-            events.ResponseCreateEvent(
-                response=events.ResponseProperties(tool_choice="auto" if may_call else "none"),
-            )
-        )
+        wanted = events.ResponseProperties(tool_choice="auto" if may_call else "none")
+        self._response_id = None
+        await self.send_client_event(events.ResponseCreateEvent(response=wanted))
         limit_seconds = FIRST_SOUND_SECONDS
         while True:
             self._raise_if_lost()
@@ -153,9 +158,10 @@ class RealtimeConnection(OpenAIRealtimeLLMService):
             except TimeoutError:
                 self._lose("it was late")
                 continue
-            if said is not None:
-                limit_seconds = STALL_SECONDS
-                yield said
+            if said is None or self._response_id != _response_of(said):
+                continue  # of a response that was cut off
+            limit_seconds = STALL_SECONDS
+            yield said
             if isinstance(said, events.ResponseDone):
                 return
 
@@ -168,9 +174,8 @@ class RealtimeConnection(OpenAIRealtimeLLMService):
         return self._passages[-1]
 
     async def _handle_interruption(self) -> None:
-        """Stop the response that is being made, and have the service forget what the caller has not heard."""
-        if not self._silent.is_set():
-            await self.send_client_event(events.ResponseCancelEvent())
+        """Stop the response that is being made, if any, and have the service forget what the caller has not heard."""
+        await self.send_client_event(events.ResponseCancelEvent(event_id=f"{MAY_FAIL}cancel"))
         for passage in self._passages:
             if passage.was_cut_off:
                 await self.send_client_event(
@@ -201,6 +206,10 @@ class RealtimeConnection(OpenAIRealtimeLLMService):
     async def _handle_evt_audio_transcript_delta(self, evt: events.ResponseAudioTranscriptDelta) -> None:
         self._said.put_nowait(evt)
 
+    async def _handle_evt_response_created(self, evt: events.ResponseCreated) -> None:
+        self._response_id = evt.response.id
+        self._silent.clear()
+
     async def _handle_evt_response_done(self, evt: events.ResponseDone) -> None:
         self._silent.set()
         if evt.response.status == "failed":
@@ -215,13 +224,22 @@ class RealtimeConnection(OpenAIRealtimeLLMService):
         except TimeoutError:
             self._lose("it was late")
 
+    async def _disconnect(self) -> None:
+        websocket = self._websocket
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await super()._disconnect()
+        except TimeoutError:
+            if websocket is not None:
+                websocket.transport.abort()
+
     async def _receive_task_handler(self) -> None:
         try:
             await super()._receive_task_handler()
         except Exception as problem:
             # Not in its own words: a provider may repeat what was sent to it.
             logger.warning("a managed conversation was lost", extra={"fields": {"reason": type(problem).__name__}})
-        finally:
+        if not self._disconnecting:
             self._lose("it broke off")
 
     async def _ws_send(self, realtime_message: dict[str, Any]) -> None:
@@ -247,6 +265,7 @@ class RealtimeConnection(OpenAIRealtimeLLMService):
             self._ready.set()
             self._silent.set()
             self._said.put_nowait(None)
+            self._hanging_up = asyncio.create_task(self._disconnect(), name="hang up")
 
     def _raise_if_lost(self) -> None:
         if self.lost is not None:
@@ -259,3 +278,7 @@ class RealtimeConnection(OpenAIRealtimeLLMService):
         except TimeoutError:
             self._lose("it was late")
         self._raise_if_lost()
+
+
+def _response_of(said: Said) -> str | None:
+    return said.response.id if isinstance(said, events.ResponseDone) else said.response_id

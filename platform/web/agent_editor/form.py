@@ -14,10 +14,7 @@ MANAGED_EARS = [("deepgram", "Deepgram, with your key")]
 MANAGED_VOICES = [("elevenlabs", "ElevenLabs, with your key"), ("cartesia", "Cartesia, with your key")]
 MODELS = [("own", "Its own model, if any"), ("pool", "A model on a pool of its own")]
 PARTS = [("own", "Its own model"), ("kyutai", "Kyutai, on a pool of its own")]
-ENGINES = [
-    (engine, f"{name}, with your key" if engine == engines.OPENAI_REALTIME else name)
-    for engine, name in engines.NAMES.items()
-]
+ENGINES = list(engines.NAMES.items())
 QUESTION_TYPES = [
     ("choice", "One of several"),
     ("datetime", "Date and time"),
@@ -61,8 +58,14 @@ def make_editor(draft: Mapping[str, Any], problems: Problems) -> Editor:
                 config.get("engine", ""),
                 kind="choice",
                 choices=ENGINES,
-                help="Cascade hears, thinks and speaks in turn. Moshi talks by itself: it follows no prompt, calls no "
-                "tools. OpenAI Realtime does both, and needs a key of yours: see Services.",
+                help="Moshi follows no prompt and calls no tools. OpenAI Realtime needs a key of yours: see Services.",
+            ),
+            sorted_in.field(
+                "voice",
+                "Voice",
+                config.get("voice", ""),
+                help="Such as heart; of OpenAI Realtime, such as marin; of another service, the voice's id there.",
+                suggestions=("heart", *engines.OPENAI_REALTIME_VOICES),
             ),
             sorted_in.field(
                 "stt",
@@ -81,12 +84,12 @@ def make_editor(draft: Mapping[str, Any], problems: Problems) -> Editor:
                 help="A managed service needs a key of yours: see Services.",
             ),
             sorted_in.field(
-                "voice",
-                "Voice",
-                config.get("voice", ""),
-                help="A voice of what speaks, such as heart; of a managed service, the voice's id there. "
-                f"OpenAI Realtime has {', '.join(engines.OPENAI_REALTIME_VOICES)}.",
-                suggestions=("heart", *engines.OPENAI_REALTIME_VOICES),
+                "llm.source",
+                "What thinks",
+                config.get("llm", {}).get("source", "own"),
+                kind="choice",
+                choices=MODELS,
+                help="Without a language model, and when it is late, the agent follows the questions below.",
             ),
             sorted_in.field(
                 "realtime.model",
@@ -95,14 +98,6 @@ def make_editor(draft: Mapping[str, Any], problems: Problems) -> Editor:
                 kind="choice",
                 choices=[(model, model) for model in engines.OPENAI_REALTIME_MODELS],
                 help="Of OpenAI Realtime. Where the service cannot be had, the cascade talks by itself.",
-            ),
-            sorted_in.field(
-                "llm.source",
-                "What thinks",
-                config.get("llm", {}).get("source", "own"),
-                kind="choice",
-                choices=MODELS,
-                help="Without a language model, and when it is late, the agent follows the questions below.",
             ),
             sorted_in.field(
                 "llm.enabled",
