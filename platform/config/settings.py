@@ -173,6 +173,7 @@ EDGE_REGION_HEADER = env.text("EDGE_REGION_HEADER", "")
 ELEVENLABS_URL = env.text("WORKER_ELEVENLABS_URL", "https://api.elevenlabs.io").rstrip("/")
 CARTESIA_URL = env.text("WORKER_CARTESIA_URL", "https://api.cartesia.ai").rstrip("/")
 DEEPGRAM_URL = env.text("WORKER_DEEPGRAM_URL", "https://api.deepgram.com").rstrip("/")
+OPENAI_REALTIME_URL = env.text("WORKER_OPENAI_REALTIME_URL", "wss://api.openai.com/v1/realtime").rstrip("/")
 # Telephones: where carriers open their streams, where they ask what to do with a call, and where the gateway is.
 TELEPHONY_URL = env.text("TELEPHONY_URL", "ws://localhost:8003").rstrip("/")
 TELEPHONY_WEBHOOK_URL = env.text("TELEPHONY_WEBHOOK_URL", PUBLIC_URL).rstrip("/")
