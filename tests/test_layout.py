@@ -52,11 +52,16 @@ def test_each_app_is_ours(app: str) -> None:
     assert Path(importlib.import_module(app).__file__).is_relative_to(PLATFORM)
 
 
+DEPLOYED = ("modal_worker", "tokens", "images", "weights")
+"""What a backend may know of the workers, which it puts onto other machines."""
+
+
 def may_know(path: Path, module: str) -> bool:
     """Return whether a file of the platform may import this of the workers: the wire, and what a backend deploys."""
+    wire = module.startswith("gpu_workers.protocol")
     if path.is_relative_to(PLATFORM / "provisioning" / "backends" / "modal"):
-        return module.startswith(("gpu_workers.modal_worker", "gpu_workers.tokens")) or module == "gpu_workers"
-    return module.startswith("gpu_workers.protocol")
+        return wire or module.startswith(tuple(f"gpu_workers.{name}" for name in DEPLOYED)) or module == "gpu_workers"
+    return wire
 
 
 def test_imports_between_apps_go_one_way() -> None:

@@ -11,7 +11,7 @@ from django.db import models
 from django.utils import timezone
 
 from provisioning import prices
-from provisioning.backends import BACKENDS
+from provisioning.backends import BACKENDS, complete
 from provisioning.backends.contract import Autoscaling, DeploymentSpec
 from provisioning.regions import REGIONS
 from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
@@ -133,8 +133,8 @@ class Pool(TenantOwned):
         )
 
     def spec(self) -> DeploymentSpec:
-        """Return what a backend is to run."""
-        return DeploymentSpec(
+        """Return what a backend is to run, complete: what the pool does not name is this installation's."""
+        spec = DeploymentSpec(
             environment=settings.ENVIRONMENT,
             tenant_id=str(self.tenant_id),
             tenant_slug=self.tenant.slug,
@@ -145,6 +145,7 @@ class Pool(TenantOwned):
             gpu=self.gpus,
             snapshots=self.snapshots and self.snapshots_given_up_at is None,
         )
+        return complete(self.backend, spec)
 
     def give_up_snapshots(self) -> None:
         """Go on with containers that start cold: none could be restored."""

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import aiohttp
 import modal
 
-import gpu_workers
 from gpu_workers.protocol import BootKind
 from gpu_workers.tokens import HEADER, SESSION_HEADER
 from provisioning.backends.contract import (
@@ -39,6 +38,7 @@ from provisioning.backends.modal import raw
 from provisioning.backends.modal.apps import SERVER_NAME, Installation, autoscaler_settings, make_app
 from provisioning.backends.modal.clients import Credentials, client_of
 from provisioning.backends.modal.problems import named
+from provisioning.backends.modal.workspace import Workspace
 
 ANSWER_SECONDS = 15.0
 DEPLOY_SECONDS = 300.0
@@ -62,7 +62,7 @@ class ModalBackend:
 
         return cls(
             Credentials(settings.MODAL_TOKEN_ID, settings.MODAL_TOKEN_SECRET),
-            Installation(gpu_workers.__version__, settings.MODAL_ENVIRONMENT),
+            Installation(settings.MODAL_ENVIRONMENT),
             environment=settings.ENVIRONMENT,
         )
 
@@ -81,6 +81,7 @@ class ModalBackend:
         async with named(within_seconds=DEPLOY_SECONDS):
             client = await self._client(spec.tenant_id)
             if not await self._stands(spec.ref):
+                await Workspace(client, self._installation.modal_environment).check(spec)
                 app = make_app(spec, autoscaling, self._installation)
                 await app.deploy.aio(client=client, environment_name=self._installation.modal_environment or None)
                 self._servers.pop(spec.name, None)
