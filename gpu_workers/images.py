@@ -65,6 +65,8 @@ def image_name(kind: str) -> str:
     Raises:
         FileNotFoundError: this is no checkout.
     """
+    if not REQUIREMENTS.is_dir():
+        raise FileNotFoundError(f"{REQUIREMENTS} is missing: images are named by all that is in them.")
     content = hashlib.sha256()
     for path in (*_package_files(), *(REQUIREMENTS / name for name in recipe_of(kind).lists)):
         name = path.relative_to(PACKAGE.parent).as_posix()

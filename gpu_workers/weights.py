@@ -126,6 +126,10 @@ def download(*, kind: str, checkpoint: str, volume_id: str, anew: bool) -> Itera
         folder.mkdir(parents=True, exist_ok=True)
         (folder / LIST_NAME).unlink(missing_ok=True)
         yield from model.download(api)
+        if kind == "moshi" and "config.json" not in model.sizes:
+            from gpu_workers.moshi.checkpoint import first_config
+
+            (folder / "config.json").write_text(json.dumps(first_config()))
         sources = [model.source]
         if kind in VOICES:
             repository, pattern = VOICES[kind]

@@ -12,14 +12,14 @@ from django.db import DatabaseError
 
 from provisioning.backends import complete
 from provisioning.backends.contract import BackendError, DeploymentSpec
-from provisioning.backends.modal.clients import Credentials, client_of
 from provisioning.backends.modal.missing import Missing, Need, missing_in
 from provisioning.backends.modal.problems import named
-from provisioning.backends.modal.workspace import ASK_SECONDS, Workspace
+from provisioning.backends.modal.workspace import ASK_SECONDS
 from provisioning.models import Pool
 from provisioning.models.pools import Worker
 from tenants.scope import enter_operator
 from web.examination import Finding
+from web.modal_workspace import open_workspace
 
 CREDENTIALS, WORKERS = "modal credentials", "modal workers"
 TOKEN_ADVICE = "`modal token new` makes a token: set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET. See docs/modal.md."
@@ -49,12 +49,11 @@ def examine_modal() -> Iterator[Finding]:
 
 async def _look(needs: list[Need]) -> tuple[str, list[Missing]]:
     """Return what the workspace is called, and what it lacks."""
+    workspace = await open_workspace()
+    about = modal.Workspace.from_context(client=workspace.client)
     async with named(within_seconds=ASK_SECONDS):
-        client = await client_of(Credentials(settings.MODAL_TOKEN_ID, settings.MODAL_TOKEN_SECRET))
-        workspace = modal.Workspace.from_context(client=client)
-        await workspace.hydrate.aio()
-    found = missing_in(Workspace(client, settings.MODAL_ENVIRONMENT), needs)
-    return workspace.name or "", [each async for each in found]
+        await about.hydrate.aio()
+    return about.name or "", [each async for each in missing_in(workspace, needs)]
 
 
 def _needs_of_pools() -> list[Need]:

@@ -1,13 +1,16 @@
-"""The operator's workspace on Modal, as the settings name it, for commands."""
+"""The operator's workspace on Modal, as the settings name it, for commands that fill it."""
 
 from __future__ import annotations
 
 from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.db import DatabaseError
 
 from provisioning.backends.contract import CredentialsRefused
 from provisioning.backends.modal.clients import Credentials, client_of
 from provisioning.backends.modal.problems import named
 from provisioning.backends.modal.workspace import ASK_SECONDS, Workspace
+from provisioning.retrying import try_failed_again
 
 
 async def open_workspace() -> Workspace:
@@ -23,3 +26,16 @@ async def open_workspace() -> Workspace:
     async with named(within_seconds=ASK_SECONDS):
         client = await client_of(Credentials(settings.MODAL_TOKEN_ID, settings.MODAL_TOKEN_SECRET))
     return Workspace(client, settings.MODAL_ENVIRONMENT)
+
+
+def retry_pools(command: BaseCommand, workers: list[str]) -> None:
+    """Have the pools of these workers deployed again that had failed, and say so."""
+    if not workers:
+        return
+    try:
+        pools = try_failed_again("modal", workers)
+    except DatabaseError:  # images may be built where no database is
+        command.stderr.write("The database cannot be reached: pools that had failed are tried again on their pages.")
+        return
+    for pool in pools:
+        command.stderr.write(f"{pool} had failed, and is deployed again.")

@@ -83,8 +83,14 @@ def test_images_are_built_of_pinned_packages_and_this_code_and_published_once(mo
     assert len(modal.asked("ImageGetOrCreate")) == asked
 
 
-def test_who_builds_at_a_terminal_sees_the_steps(modal: ModalServer, capfd: pytest.CaptureFixture[str]) -> None:
+def test_who_builds_at_a_terminal_sees_the_steps_and_builds_in_the_installations_environment(
+    modal: ModalServer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "MODAL_ENVIRONMENT", "staging")
     call_command("build_images", "--worker", "cascade")
+    assert published(modal) == [f"staging/{CASCADE}"]
+    assert modal.asked("ImageGetByTag")[0]["tag"] == f"staging/{CASCADE}"
+    assert modal.asked("AppCreate")[0]["environment_name"] == "staging"
     told = capfd.readouterr().out
     assert "=> RUN cd /root && python -m gpu_workers.cascade.prepare" in told
     assert f"{CASCADE} is published" in told

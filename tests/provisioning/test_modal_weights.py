@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,18 @@ def test_gated_weights_are_fetched_with_a_token_that_no_worker_is_told(
     assert [each["HF_TOKEN"] for each in told] == ["hf_secret"] and "WORKER_KIND" not in told[0]
     with pytest.raises(CommandError, match="knows no nvidia/nothing"):
         fetch("--worker", "moshi", "--checkpoint", "nvidia/nothing")
+
+
+def test_a_repository_of_moshis_first_form_is_given_the_configuration_that_it_lacks(
+    modal: ModalServer, hub: ModelHub, checkpoint: Path, tmp_path: Path
+) -> None:
+    old = shutil.copytree(checkpoint, tmp_path / "old")
+    (old / "config.json").unlink()
+    hub.add("kyutai/first", old)
+    fetch("--worker", "moshi", "--checkpoint", "kyutai/first")
+    config = json.loads((volume(modal) / "kyutai/first" / "config.json").read_text())
+    assert (config["dim"], config["num_layers"], config["model_type"]) == (4096, 32, "moshi")
+    assert "config.json" in listed(modal, "kyutai/first")["files"]
 
 
 def test_a_download_that_broke_off_is_gone_on_with_and_counts_for_nothing_until_then(

@@ -15,8 +15,7 @@ from gpu_workers import images
 from provisioning.backends.contract import BackendError
 from provisioning.backends.modal.workspace import Workspace
 from provisioning.models.pools import Worker
-from provisioning.retrying import try_failed_again
-from web.modal_workspace import open_workspace
+from web.modal_workspace import open_workspace, retry_pools
 
 
 class Command(BaseCommand):
@@ -34,8 +33,7 @@ class Command(BaseCommand):
             raise CommandError(problem.sentence) from problem
         if options["json"]:
             self.stdout.write(json.dumps(documents, indent=1))
-        for pool in try_failed_again("modal", [each["worker"] for each in documents if each["state"] == "built"]):
-            self.stderr.write(f"{pool} had failed, and is deployed again.")
+        retry_pools(self, [each["worker"] for each in documents if each["state"] == "built"])
 
     async def _build_all(self, workers: list[str], as_json: bool) -> list[dict[str, Any]]:
         workspace = await open_workspace()

@@ -14,8 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from gpu_workers.weights import DEFAULT_CHECKPOINTS, WeightsUnavailable, folder_of
 from provisioning.backends.contract import BackendError
 from provisioning.backends.modal.workspace import Workspace
-from provisioning.retrying import try_failed_again
-from web.modal_workspace import open_workspace
+from web.modal_workspace import open_workspace, retry_pools
 
 GIBIBYTE = 1 << 30
 
@@ -46,8 +45,7 @@ class Command(BaseCommand):
             raise CommandError(problem.sentence) from problem
         if options["json"]:
             self.stdout.write(json.dumps(documents, indent=1))
-        for pool in try_failed_again("modal", [each["worker"] for each in documents if each["state"] == "stored"]):
-            self.stderr.write(f"{pool} had failed, and is deployed again.")
+        retry_pools(self, [each["worker"] for each in documents if each["state"] == "stored"])
 
     async def _fetch_all(self, workers: list[str], options: dict[str, Any]) -> list[dict[str, Any]]:
         workspace = await open_workspace()
@@ -74,6 +72,8 @@ class Command(BaseCommand):
             tell=lambda progress: self._show(checkpoint, progress),
             anew=options["force"],
         )
+        if sys.stderr.isatty():
+            self.stderr.write("")
         self._tell(f"{checkpoint} is stored.", options)
         return {**document, "state": "stored"}
 
