@@ -58,10 +58,12 @@ DEPLOYED = ("modal_worker", "tokens", "images", "weights")
 
 def may_know(path: Path, module: str) -> bool:
     """Return whether a file of the platform may import this of the workers: the wire, and what a backend deploys."""
-    wire = module.startswith("gpu_workers.protocol")
-    if path.is_relative_to(PLATFORM / "provisioning" / "backends" / "modal"):
-        return wire or module.startswith(tuple(f"gpu_workers.{name}" for name in DEPLOYED)) or module == "gpu_workers"
-    return wire
+    is_deploying = path.is_relative_to(PLATFORM / "provisioning" / "backends" / "modal")
+    if is_deploying and (
+        module == "gpu_workers" or module.startswith(tuple(f"gpu_workers.{name}" for name in DEPLOYED))
+    ):
+        return True
+    return module.startswith("gpu_workers.protocol")
 
 
 def test_imports_between_apps_go_one_way() -> None:
