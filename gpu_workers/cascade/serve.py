@@ -24,7 +24,7 @@ RECIPE = Recipe(
     image=with_source(_image_with_models()),
     gpu="",
     cpu_millicores=2_000,
-    memory_mib=2_048,
+    memory_mib=1_536,
     sessions_per_container=4,
     startup_timeout_seconds=120,
 )
