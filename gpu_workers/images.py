@@ -28,7 +28,7 @@ UV_VERSION = "0.13.9"
 """Of the installer in the images; that of requirements/dev.txt."""
 SOURCE = "/root"
 """Where Modal's containers look for packages of ours."""
-NOT_CODE = ("**/__pycache__", "**/*.pyc")
+NOT_CODE = ("**/__pycache__", "**/*.pyc", "**/.*")
 VERSION_CHARACTERS = 12
 
 

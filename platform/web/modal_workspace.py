@@ -10,7 +10,7 @@ from provisioning.backends.contract import CredentialsRefused
 from provisioning.backends.modal.clients import Credentials, client_of
 from provisioning.backends.modal.problems import named
 from provisioning.backends.modal.workspace import ASK_SECONDS, Workspace
-from provisioning.retrying import try_failed_again
+from provisioning.retrying import try_again_for
 
 
 async def open_workspace() -> Workspace:
@@ -28,12 +28,12 @@ async def open_workspace() -> Workspace:
     return Workspace(client, settings.MODAL_ENVIRONMENT)
 
 
-def retry_pools(command: BaseCommand, workers: list[str]) -> None:
-    """Have the pools of these workers deployed again that had failed, and say so."""
-    if not workers:
+def retry_pools(command: BaseCommand, names: list[str]) -> None:
+    """Have the pools deployed again that had failed for want of these images or weights, and say so."""
+    if not names:
         return
     try:
-        pools = try_failed_again("modal", workers)
+        pools = try_again_for(names, backend="modal")
     except DatabaseError:  # images may be built where no database is
         command.stderr.write("The database cannot be reached: pools that had failed are tried again on their pages.")
         return

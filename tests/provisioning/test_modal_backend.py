@@ -224,7 +224,13 @@ async def test_only_what_carries_our_tags_is_ours(backend: ModalBackend, modal: 
 @pytest.mark.parametrize(
     ("call", "status", "message", "error", "sentence"),
     [
-        ("AppCreate", "PERMISSION_DENIED", "Workspace is disabled.", CredentialsRefused, "Workspace is disabled"),
+        (
+            "AppCreate",
+            "PERMISSION_DENIED",
+            "Not for this token.",
+            CredentialsRefused,
+            "credentials: Not for this token",
+        ),
         ("AppCreate", "RESOURCE_EXHAUSTED", "200 deployed Apps at most.", QuotaReached, "at a limit: 200 deployed"),
         ("FunctionCreate", "INVALID_ARGUMENT", "Unknown GPU type H900.", DeploymentRefused, "Unknown GPU type"),
         ("ImageGetByTag", "NOT_FOUND", "Image 'x' not found.", DeploymentRefused, "manage.py build_images"),

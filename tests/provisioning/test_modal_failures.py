@@ -17,7 +17,7 @@ from modal_proto import api_pb2
 
 from provisioning import applying
 from provisioning.backends import make_backend
-from provisioning.backends.contract import BackendUnreachable, QuotaReached, SessionUnavailable
+from provisioning.backends.contract import QuotaReached, SessionUnavailable
 from provisioning.backends.modal.problems import Throttled
 from provisioning.models import Deployment, Pool
 from provisioning.pools import change_pool, create_pool
@@ -163,26 +163,13 @@ def test_each_failure_is_told_and_what_served_before_serves_on(acme: Tenant, mod
         assert standing(modal) == [good.name], name
         assert wanted(pool) == good and state_of(good) == Deployment.State.READY, name
 
+    modal.inject("sessions/start", "403", times=1)
+    with pytest.raises(SessionUnavailable, match="Modal gave no session: .*403"):
+        take_a_place(good)
 
-def test_what_passes_is_deployed_at_the_next_try(acme: Tenant, modal: ModalServer) -> None:
+
+def test_what_passes_is_waited_for_while_there_is_time_and_tried_again_later(acme: Tenant, modal: ModalServer) -> None:
     pool, good = served(acme)
-    modal.inject("AppCreate", "RESOURCE_EXHAUSTED", "At most 10 GPUs.")
-    change(pool, memory_mib=4096)
-    applying.apply_pool(pool.tenant_id, pool.id)
-    waiting = wanted(pool)
-    assert waiting is not None and waiting.state == Deployment.State.DEPLOYING
-    with enter_tenant(acme.id):
-        Deployment.objects.filter(pk=waiting.pk).update(retry_at=timezone.now())
-    new = become_ready(pool)
-    assert new.pk == waiting.pk and new.problem == ""
-    applying.apply_pool(pool.tenant_id, pool.id)
-    assert state_of(good) == Deployment.State.DRAINING
-
-
-def test_throttling_is_waited_for_while_there_is_time_and_a_session_that_is_refused_is_told(
-    acme: Tenant, modal: ModalServer
-) -> None:
-    _, good = served(acme)
 
     @async_to_sync
     async def status() -> str:
@@ -197,9 +184,15 @@ def test_throttling_is_waited_for_while_there_is_time_and_a_session_that_is_refu
     modal.inject("TaskList", "RESOURCE_EXHAUSTED", "100 containers at most.", times=1)
     with pytest.raises(QuotaReached, match="at a limit: 100 containers"):
         status()
-    assert issubclass(Throttled, BackendUnreachable), "a deployment waits for it as for an outage"
 
-    modal.inject("sessions/start", "403", times=1)
-    with pytest.raises(SessionUnavailable, match="Modal gave no session: .*403"):
-        take_a_place(good)
-    assert take_a_place(good)
+    modal.inject("AppCreate", "RESOURCE_EXHAUSTED", "At most 10 GPUs.")
+    change(pool, memory_mib=4096)
+    applying.apply_pool(pool.tenant_id, pool.id)
+    waiting = wanted(pool)
+    assert waiting is not None and waiting.state == Deployment.State.DEPLOYING
+    with enter_tenant(acme.id):
+        Deployment.objects.filter(pk=waiting.pk).update(retry_at=timezone.now())
+    new = become_ready(pool)
+    assert new.pk == waiting.pk and new.problem == ""
+    applying.apply_pool(pool.tenant_id, pool.id)
+    assert state_of(good) == Deployment.State.DRAINING

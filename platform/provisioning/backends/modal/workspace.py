@@ -69,11 +69,10 @@ class Workspace:
         """
         async with named(within_seconds=ASK_SECONDS):
             try:
-                await self._volume().hydrate.aio(self.client)
-                listed = await self._volume().listdir.aio(f"/{checkpoint}")
-            except modal.exception.NotFoundError:
+                listed = await self._volume().listdir.aio("/", recursive=True)
+            except modal.exception.NotFoundError:  # of the volume
                 return False
-        return any(entry.path.rpartition("/")[2] == weights.LIST_NAME for entry in listed)
+        return any(entry.path.lstrip("/") == f"{checkpoint}/{weights.LIST_NAME}" for entry in listed)
 
     async def download_weights(
         self,

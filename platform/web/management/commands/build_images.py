@@ -27,30 +27,28 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print the images as a JSON list")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self._progress = self.stderr if options["json"] else self.stdout
         try:
-            documents = async_to_sync(self._build_all)(options["worker"] or Worker.values, options["json"])
+            documents = async_to_sync(self._build_all)(options["worker"] or Worker.values)
         except BackendError as problem:
             raise CommandError(problem.sentence) from problem
         if options["json"]:
             self.stdout.write(json.dumps(documents, indent=1))
-        retry_pools(self, [each["worker"] for each in documents if each["state"] == "built"])
+        retry_pools(self, [each["image"] for each in documents if each["state"] == "built"])
 
-    async def _build_all(self, workers: list[str], as_json: bool) -> list[dict[str, Any]]:
+    async def _build_all(self, workers: list[str]) -> list[dict[str, Any]]:
         workspace = await open_workspace()
-        return [await self._build(workspace, worker, as_json) for worker in workers]
+        return [await self._build(workspace, worker) for worker in workers]
 
-    async def _build(self, workspace: Workspace, worker: str, as_json: bool) -> dict[str, Any]:
+    async def _build(self, workspace: Workspace, worker: str) -> dict[str, Any]:
         name, began = images.image_name(worker), time.monotonic()
         if await workspace.has_image(name):
-            self._tell(f"{name} is there already.", as_json)
+            self._progress.write(f"{name} is there already.")
             return {"worker": worker, "image": name, "state": "there", "seconds": 0.0}
-        self._tell(f"{name}: building; the first time takes some minutes.", as_json)
+        self._progress.write(f"{name}: building; the first time takes some minutes.")
         # Modal's SDK shows the build's log on the standard output, which is JSON's alone where it was asked for.
-        with contextlib.nullcontext() if as_json else modal.enable_output():
+        with modal.enable_output() if self._progress is self.stdout else contextlib.nullcontext():
             await workspace.build_image(worker)
         seconds = round(time.monotonic() - began, 1)
-        self._tell(f"{name} is published, after {seconds:.0f} s.", as_json)
+        self._progress.write(f"{name} is published, after {seconds:.0f} s.")
         return {"worker": worker, "image": name, "state": "built", "seconds": seconds}
-
-    def _tell(self, sentence: str, as_json: bool) -> None:
-        (self.stderr if as_json else self.stdout).write(sentence)

@@ -32,6 +32,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print the checkpoints as a JSON list")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self._progress = self.stderr if options["json"] else self.stdout
         workers = options["worker"] or list(DEFAULT_CHECKPOINTS)
         if (options["checkpoint"] or options["folder"]) and len(workers) != 1:
             raise CommandError("Say which worker --checkpoint or --from is for: --worker KIND.")
@@ -45,7 +46,7 @@ class Command(BaseCommand):
             raise CommandError(problem.sentence) from problem
         if options["json"]:
             self.stdout.write(json.dumps(documents, indent=1))
-        retry_pools(self, [each["worker"] for each in documents if each["state"] == "stored"])
+        retry_pools(self, [each["checkpoint"] for each in documents if each["state"] == "stored"])
 
     async def _fetch_all(self, workers: list[str], options: dict[str, Any]) -> list[dict[str, Any]]:
         workspace = await open_workspace()
@@ -56,14 +57,14 @@ class Command(BaseCommand):
         folder_of(checkpoint)  # a name that is none is told before anything is done
         document = {"worker": worker, "checkpoint": checkpoint, "state": "there"}
         if not options["force"] and await workspace.has_weights(checkpoint):
-            self._tell(f"{checkpoint} is there already; --force fetches it again.", options)
+            self._progress.write(f"{checkpoint} is there already; --force fetches it again.")
             return document
         if options["folder"]:
-            self._tell(f"{checkpoint}: uploading {options['folder']}.", options)
+            self._progress.write(f"{checkpoint}: uploading {options['folder']}.")
             size = await workspace.upload_weights(options["folder"], checkpoint)
-            self._tell(f"{checkpoint} is stored, {_gibibytes(size)}.", options)
+            self._progress.write(f"{checkpoint} is stored, {_gibibytes(size)}.")
             return {**document, "state": "stored"}
-        self._tell(f"{checkpoint}: a container downloads it from the model hub.", options)
+        self._progress.write(f"{checkpoint}: a container downloads it from the model hub.")
         told = {"HF_TOKEN": settings.HF_TOKEN, "HF_ENDPOINT": settings.HF_ENDPOINT}
         await workspace.download_weights(
             worker,
@@ -74,7 +75,7 @@ class Command(BaseCommand):
         )
         if sys.stderr.isatty():
             self.stderr.write("")
-        self._tell(f"{checkpoint} is stored.", options)
+        self._progress.write(f"{checkpoint} is stored.")
         return {**document, "state": "stored"}
 
     def _show(self, checkpoint: str, progress: dict[str, int]) -> None:
@@ -82,9 +83,6 @@ class Command(BaseCommand):
         if sys.stderr.isatty():
             done, total = progress["done_bytes"], progress["total_bytes"]
             self.stderr.write(f"\r{checkpoint}: {_gibibytes(done)} of {_gibibytes(total)}  ", ending="")
-
-    def _tell(self, sentence: str, options: dict[str, Any]) -> None:
-        (self.stderr if options["json"] else self.stdout).write(sentence)
 
 
 def _gibibytes(size: int) -> str:
