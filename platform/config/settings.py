@@ -171,6 +171,7 @@ MODAL_ENVIRONMENT = env.text("MODAL_ENVIRONMENT", "")
 HF_TOKEN = env.secret("HF_TOKEN") or ""
 HF_ENDPOINT = env.text("HF_ENDPOINT", "")
 REGION = env.text("WARMLINE_REGION", "local")
+EDGE_REGION_HEADER = env.text("EDGE_REGION_HEADER", "")
 # Managed services. Only the operator says where they are: tenants' keys go there.
 ELEVENLABS_URL = env.text("WORKER_ELEVENLABS_URL", "https://api.elevenlabs.io").rstrip("/")
 CARTESIA_URL = env.text("WORKER_CARTESIA_URL", "https://api.cartesia.ai").rstrip("/")
