@@ -60,7 +60,9 @@ def _needs_of_pools() -> list[Need]:
     try:
         with enter_operator("manage.py doctor", reason="see what pools on Modal need"):
             pools = Pool.objects.enabled().filter(backend="modal").select_related("tenant")
-            return [_need_of(pool.spec()) for pool in pools]
+            specs = [pool.spec() for pool in pools]
+            # What stands in a tenant's own workspace needs nothing of the operator's.
+            return [_need_of(spec) for spec in specs if not spec.account]
     except DatabaseError:  # which is a finding already
         return []
 

@@ -39,7 +39,7 @@ def test_who_does_not_use_modal_hears_nothing_of_it() -> None:
 
 def test_each_thing_that_is_missing_is_named_with_what_mends_it(modal: ModalServer, acme: Tenant) -> None:
     credentials, *missing = findings()
-    assert (credentials.state, credentials.sentence) == ("ok", f"they open the workspace {modal.token_id}")
+    assert (credentials.state, credentials.sentence) == ("ok", "they open the workspace operators")
     assert len(missing) == len(KINDS) + len(DEFAULT_CHECKPOINTS)
     assert {each.state for each in missing} == {"warning"}, "no pool needs it yet"
 

@@ -87,7 +87,7 @@ class Volume:
 
 @dataclasses.dataclass
 class Workspace:
-    """What belongs to one pair of credentials."""
+    """What belongs to the tokens of one workspace."""
 
     name: str
     apps: dict[str, App] = dataclasses.field(default_factory=dict)
@@ -100,6 +100,8 @@ class Workspace:
     volumes: dict[str, Volume] = dataclasses.field(default_factory=dict)
     """By name."""
     bill: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    rates: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Dollars by Modal's names of prices."""
 
     def app_named(self, name: str) -> App | None:
         standing = (api_pb2.APP_STATE_DEPLOYED, api_pb2.APP_STATE_INITIALIZING)
@@ -123,7 +125,9 @@ class Injection:
 @dataclasses.dataclass
 class State:
     credentials: dict[str, str]
-    """Secrets by token id; each its own workspace."""
+    """Secrets by token id."""
+    workspace_names: dict[str, str]
+    """By token id."""
     folder: Path
     workspaces: dict[str, Workspace] = dataclasses.field(default_factory=dict)
     asked: list[tuple[str, Any]] = dataclasses.field(default_factory=list)
@@ -139,11 +143,11 @@ class State:
     images: frozenset[str] = frozenset()
     """Names that every workspace has published, to begin with."""
 
-    def workspace(self, token_id: str) -> Workspace:
-        if token_id not in self.workspaces:
-            published = {name: new_id("im") for name in self.images}
-            self.workspaces[token_id] = Workspace(token_id, images=published)
-        return self.workspaces[token_id]
+    def workspace(self, name: str) -> Workspace:
+        if name not in self.workspaces:
+            published = {image: new_id("im") for image in self.images}
+            self.workspaces[name] = Workspace(name, images=published)
+        return self.workspaces[name]
 
     def add_volume(self, workspace: Workspace, name: str) -> Volume:
         volume_id = new_id("vo")
