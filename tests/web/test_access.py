@@ -28,6 +28,8 @@ ARGUMENTS: dict[str, Any] = {
     "key_id": NOBODYS,
     "number_id": NOBODYS,
     "entry_id": NOBODYS,
+    "account_id": NOBODYS,
+    "backend": "nowhere",
     "tenant_id": NOBODYS,
     "agent_slug": "nobodys",
     "number": 1,
@@ -53,6 +55,8 @@ LEAST_ROLES = {
     "pool": Role.VIEWER,
     "pool_new": Role.DEVELOPER,
     "pool_change": Role.DEVELOPER,
+    "pool_hours_change": Role.DEVELOPER,
+    "pools_region_change": Role.DEVELOPER,
     "pool_switch": Role.DEVELOPER,
     "container_log": Role.DEVELOPER,
     "calendar": Role.VIEWER,
@@ -89,6 +93,8 @@ LEAST_ROLES = {
     "revoke_api_key": Role.ADMIN,
     "service_keys": Role.ADMIN,
     "remove_service_key": Role.ADMIN,
+    "own_account_change": Role.ADMIN,
+    "own_account_remove": Role.ADMIN,
     "audit": Role.ADMIN,
 }
 OPERATORS = {"fleet", "fleet_live_calls", "tenant_standing"}

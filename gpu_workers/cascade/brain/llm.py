@@ -15,8 +15,8 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any, Literal, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from typing import Literal, cast
 
 from openai import AsyncOpenAI, AsyncStream, OpenAIError
 from openai.types.chat import (
@@ -25,34 +25,21 @@ from openai.types.chat import (
     ChatCompletionToolParam,
 )
 
+from gpu_workers.cascade.brain.instructions import goodbye_of, instructions_of, words_of_keying
 from gpu_workers.cascade.brain.model_settings import ModelSettings
+from gpu_workers.cascade.brain.model_tools import END_CALL, MAX_ROUNDS, ModelTools, answer_for_model, read_arguments
 from gpu_workers.cascade.brain.policy import PolicyBrain
-from gpu_workers.cascade.brain.sentences import fill_sentence
 from gpu_workers.cascade.brain.speaking import make_speakable
 from gpu_workers.cascade.brain.speech import HangUp, Part, Say, ToolCalled, Warned
 from gpu_workers.cascade.brain.tool_client import ToolClient, ToolReply
-from gpu_workers.cascade.brain.wording import GOODBYE, PUTTING_THROUGH
-from gpu_workers.protocol import Start, Utterance
+from gpu_workers.cascade.brain.wording import LOST_THREAD, PUTTING_THROUGH
+from gpu_workers.protocol import Start, ToolRun, Utterance
 
 logger = logging.getLogger(__name__)
 
-MAX_ROUNDS = 4
-"""How often a model may call tools in one turn; after that it must speak."""
 MAX_REPLY_TOKENS = 300
 STALL_SECONDS = 5.0
 """How long a model that has begun may keep the caller waiting for its next words."""
-END_CALL = "end_call"
-LOST_THREAD = "I am sorry, I lost my thread. Could you say that again?"
-
-STYLE = """You are on the telephone. Speak in one or two short sentences, in plain words.
-Use no lists, no markup and no emoji.
-Write dates, times, prices and numbers as they are spoken, telephone numbers digit by digit.
-Ask for one thing at a time.
-Never invent a fact, a price or a free time.
-Before you book, change or cancel anything, say it back and wait for a yes."""
-
-KEYPAD = "Callers can key numbers in on their telephone: offer it where a number was not understood."
-PERSON = "A caller whom you hand off is put through to a person at once: say only that, and ask for no number."
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
@@ -82,7 +69,7 @@ class LanguageModelBrain:
         now: Callable[[], datetime.datetime],
     ) -> None:
         self._start = start
-        self._tools = tools
+        self._tools = ModelTools(start, tools)
         self._settings = settings
         self._fallback = fallback
         self._now = now
@@ -101,21 +88,27 @@ class LanguageModelBrain:
         self._turn = sum(said.role == "caller" for said in start.history)
         self._running: tuple[str, asyncio.Task[ToolReply]] | None = None
         """The tool that is at work, by its name."""
-        self._hands_over = False
-        """Whether a person takes over as soon as the agent hangs up."""
 
     async def greet(self) -> AsyncIterator[Part]:
         async for part in self._fallback.greet():
             yield part
 
     async def reply(self, heard: str) -> AsyncIterator[Part]:
+        async for part in self._answer(heard):
+            yield part
+
+    async def reply_to_keys(self, keys: str) -> AsyncIterator[Part]:
+        async for part in self._answer(words_of_keying(keys), keys):
+            yield part
+
+    async def _answer(self, heard: str, keys: str = "") -> AsyncIterator[Part]:
         self._turn += 1
         if self._running is not None:
             # The caller cut in while a tool was at work: the model is to know what came of it.
             yield await self._finish_call(*self._running)
         self._remember("user", heard)
         if self._fallback.has_something_to_tell:
-            async for part in self._fall_back(heard):
+            async for part in self._fall_back(heard, keys):
                 yield part
             return
         spoke = acted = False
@@ -125,7 +118,7 @@ class LanguageModelBrain:
                     spoke = spoke or isinstance(part, Say | HangUp)
                     acted = acted or isinstance(part, ToolCalled)
                     yield part
-            if not spoke and self._hands_over:
+            if not spoke and self._tools.hands_over:
                 spoke = True
                 yield Say(PUTTING_THROUGH)
             if not spoke:
@@ -135,19 +128,15 @@ class LanguageModelBrain:
             logger.warning("the language model failed", extra={"fields": {"reason": _reason(problem)}})
             yield Warned("language_model", f"The language model did not answer: {_reason(problem)}.")
             if not spoke and not acted:
-                async for part in self._fall_back(heard):
+                async for part in self._fall_back(heard, keys):
                     yield part
                 return
             if not spoke:
                 # The policy would run the tool a second time.
                 yield Say(LOST_THREAD)
         self._unfollowed.append(Utterance("caller", heard))
-        if self._hands_over:
+        if self._tools.hands_over:
             yield HangUp()
-
-    async def reply_to_keys(self, keys: str) -> AsyncIterator[Part]:
-        async for part in self.reply(f"{keys} (keyed in on the telephone)"):
-            yield part
 
     async def wrap_up(self) -> AsyncIterator[Part]:
         async for part in self._fallback.wrap_up():
@@ -158,13 +147,20 @@ class LanguageModelBrain:
             self._remember("assistant", f"{text} …" if interrupted else text)
         self._fallback.was_spoken(text, interrupted=interrupted)
 
+    def catch_up(self, conversation: Sequence[Utterance], tools_run: Sequence[ToolRun] | None = None) -> None:
+        self._start = dataclasses.replace(self._start, tools_run=(*self._start.tools_run, *(tools_run or ())))
+        for said in conversation:
+            self._remember("user" if said.role == "caller" else "assistant", said.text)
+            self._turn += said.role == "caller"
+        self._unfollowed += conversation
+
     async def close(self) -> None:
         await self._client.close()
 
-    async def _fall_back(self, heard: str) -> AsyncIterator[Part]:
+    async def _fall_back(self, heard: str, keys: str) -> AsyncIterator[Part]:
         self._fallback.catch_up(self._unfollowed)
         self._unfollowed.clear()
-        async for part in self._fallback.reply(heard):
+        async for part in self._fallback.reply_to_keys(keys) if keys else self._fallback.reply(heard):
             yield part
 
     def _remember(self, role: Literal["user", "assistant"], text: str) -> None:
@@ -192,7 +188,7 @@ class LanguageModelBrain:
             for index, call in calls.items():
                 if call.name == END_CALL:
                     if not spoke:
-                        yield Say(self._goodbye())
+                        yield Say(goodbye_of(self._start, self._now()))
                     yield HangUp()
                     return
                 call.id = call.id or f"call_{self._turn}_{MAX_ROUNDS - rounds_left}_{index}"
@@ -207,15 +203,7 @@ class LanguageModelBrain:
 
     async def _run(self, call: _Call) -> ToolReply:
         """Run a tool, and keep the call and its answer for this turn and those to come."""
-        arguments = _read_arguments(call.arguments)
-        if call.name not in {tool["function"]["name"] for tool in self._declared_tools()}:
-            outcome = ToolReply(False, {}, 0.0, code="unknown_tool", sentence=f"There is no tool {call.name!r}.")
-        elif arguments is None:
-            outcome = ToolReply(False, {}, 0.0, code="bad_arguments", sentence="The arguments are not a JSON object.")
-        else:
-            outcome = await self._tools.call(call.name, arguments, self._turn)
-        self._hands_over = self._hands_over or (outcome.ok and outcome.result.get("puts_through") is True)
-        answer = outcome.result if outcome.ok else {**outcome.result, "error": outcome.sentence or outcome.code}
+        outcome = await self._tools.run(call.name, call.arguments, self._turn)
         # One message for each call: what was asked and what was answered are never apart.
         self._messages += [
             {
@@ -225,11 +213,11 @@ class LanguageModelBrain:
                     {
                         "id": call.id,
                         "type": "function",
-                        "function": {"name": call.name, "arguments": json.dumps(arguments or {})},
+                        "function": {"name": call.name, "arguments": json.dumps(read_arguments(call.arguments) or {})},
                     }
                 ],
             },
-            {"role": "tool", "tool_call_id": call.id, "content": json.dumps(answer)},
+            {"role": "tool", "tool_call_id": call.id, "content": answer_for_model(outcome)},
         ]
         return outcome
 
@@ -276,7 +264,7 @@ class LanguageModelBrain:
     async def _open_stream(self, *, may_call: bool) -> AsyncStream[ChatCompletionChunk]:
         return await self._client.chat.completions.create(
             model=self._settings.model,
-            messages=[{"role": "system", "content": self._system()}, *self._messages],
+            messages=[{"role": "system", "content": instructions_of(self._start, self._now())}, *self._messages],
             tools=self._declared_tools(),
             tool_choice="auto" if may_call else "none",
             stream=True,
@@ -285,44 +273,7 @@ class LanguageModelBrain:
         )
 
     def _declared_tools(self) -> list[ChatCompletionToolParam]:
-        declared = [tool for tool in self._start.agent.get("tools", []) if isinstance(tool, dict)]
-        end_call = {
-            "name": END_CALL,
-            "description": "Hang up, after goodbyes were said.",
-            "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
-        }
-        return [cast(ChatCompletionToolParam, {"type": "function", "function": tool}) for tool in (*declared, end_call)]
-
-    def _goodbye(self) -> str:
-        business = {"business": self._start.business.get("name") or "us"}
-        return fill_sentence(self._start.agent.get("goodbye") or GOODBYE, business, self._now())
-
-    def _system(self) -> str:
-        agent, business = self._start.agent, self._start.business
-        facts = "\n".join(f"- {fact['question']} {fact['answer']}" for fact in agent.get("facts", []))
-        now = self._now()
-        return "\n\n".join(
-            part
-            for part in (
-                agent.get("prompt", ""),
-                STYLE,
-                f"The business is {business.get('name', 'unknown')}. Its local time is {now:%A, %d %B %Y, %H:%M}. "
-                "Tools take local times like 2026-11-24T15:30.",
-                KEYPAD if self._start.line.has_keypad else "",
-                PERSON if self._start.line.puts_through else "",
-                f"Facts you may tell:\n{facts}" if facts else "",
-            )
-            if part
-        )
-
-
-def _read_arguments(text: str) -> dict[str, Any] | None:
-    """Return the arguments a model wrote, or None where they are no JSON object."""
-    try:
-        arguments = json.loads(text or "{}")
-    except ValueError:
-        return None
-    return arguments if isinstance(arguments, dict) else None
+        return [cast(ChatCompletionToolParam, {"type": "function", "function": tool}) for tool in self._tools.declared]
 
 
 def _reason(problem: Exception) -> str:

@@ -14,6 +14,7 @@ from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET, require_POST
 
 from agents.models import Agent
+from provisioning.regions import REGIONS, region_near
 from tenants.access import ApiRequest, api_access, refuse
 from tenants.models import ApiKey
 from voice.models import TICKET_SECONDS, Call
@@ -62,16 +63,17 @@ def call(request: ApiRequest, call_id: uuid.UUID) -> JsonResponse:
 @api_access(ApiKey.Scope.CALL)
 @require_POST
 def tickets(request: ApiRequest, agent_slug: str) -> JsonResponse:
-    """Make a ticket for one call. The body may be `{"origin": "https://…", "max_seconds": n}`, or empty."""
+    """Make a ticket for one call. The body may have `origin` (a page), `max_seconds` and `region`, or be empty."""
     agent = get_object_or_404(Agent, slug=agent_slug)
     try:
         wanted = _read_ticket(request)
+        region = wanted.pop("region")
         ticket = issue_ticket(agent, channel=Call.Channel.API, **wanted)
     except BadRequest as problem:
         return refuse(400, "bad_request", str(problem))
     except AgentNotPublished as problem:
         return refuse(409, "not_published", str(problem))
-    address = call_address(settings.GATEWAY_URL, ticket)
+    address = call_address(settings.GATEWAY_URL, ticket, region=region)
     return JsonResponse({"url": address, "ticket": ticket, "expires_in_seconds": TICKET_SECONDS}, status=201)
 
 
@@ -101,7 +103,7 @@ def telephone_call(request: ApiRequest, leg_id: uuid.UUID) -> JsonResponse:
 
 
 def _read_telephone_call(request: HttpRequest) -> tuple[str, TelephoneNumber]:
-    body = _read_body(request, {"to", "from"})
+    body = _read_body(request, ("to", "from"))
     if not isinstance(body.get("to"), str):
         raise BadRequest("`to` is a telephone number like +14155550123.")
     numbers = TelephoneNumber.objects.filter(is_active=True, carrier=Carrier.TWILIO)
@@ -134,23 +136,25 @@ def _read_limit(request: HttpRequest) -> int:
 
 
 def _read_ticket(request: HttpRequest) -> dict[str, Any]:
-    body = _read_body(request, {"origin", "max_seconds"})
-    origin, max_seconds = body.get("origin"), body.get("max_seconds")
+    body = _read_body(request, ("origin", "max_seconds", "region"))
+    origin, max_seconds, region = body.get("origin"), body.get("max_seconds"), body.get("region")
     if origin is not None and not (isinstance(origin, str) and origin.startswith(("https://", "http://"))):
         raise BadRequest("`origin` is an address like https://www.example.com.")
     if max_seconds is not None and not (type(max_seconds) is int and 1 <= max_seconds <= LONGEST_CALL_SECONDS):
         raise BadRequest(f"`max_seconds` is a number from 1 to {LONGEST_CALL_SECONDS}.")
-    return {"origin": origin, "max_seconds": max_seconds}
+    if region is not None and not (isinstance(region, str) and region_near(region)):
+        raise BadRequest(f"`region` is one of {', '.join(REGIONS)}, or a country's code.")
+    return {"origin": origin, "max_seconds": max_seconds, "region": region or ""}
 
 
-def _read_body(request: HttpRequest, known: set[str]) -> dict[str, Any]:
+def _read_body(request: HttpRequest, known: tuple[str, ...]) -> dict[str, Any]:
     if len(request.body) > MAX_BODY_BYTES:
         raise BadRequest("The body is too long.")
     try:
         body = json.loads(request.body or b"{}")
     except (ValueError, RecursionError):
         raise BadRequest("The body is not JSON.") from None
-    if not isinstance(body, dict) or set(body) - known:
-        names = " and ".join(f"`{name}`" for name in sorted(known, reverse=True))
-        raise BadRequest(f"The body is an object that may have {names}.")
+    if not isinstance(body, dict) or set(body) - set(known):
+        *first, last = (f"`{name}`" for name in known)
+        raise BadRequest(f"The body is an object that may have {', '.join(first)} and {last}.")
     return body

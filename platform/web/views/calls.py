@@ -125,6 +125,7 @@ def call(request: TenantRequest, call_id: uuid.UUID) -> HttpResponse:
         "exchanges": _exchanges(record),
         "turn_legend": TURN_PARTS,
         "cost_parts": _cost_parts(record),
+        "cost_note": "as billed" if _is_billed(record) else "provisional",
     }
     return page_or_fragment(request, "web/calls/call.html", "call", context)
 
@@ -194,8 +195,17 @@ def _cost_parts(record: dict[str, Any]) -> list[Part]:
     ]
 
 
+def _is_billed(record: dict[str, Any]) -> bool:
+    """Return whether the provider's bill is in. A carrier's price says nothing of the containers."""
+    billed = (entry for entry in record["cost"]["parts"] if entry["source"] == CostEntry.Source.PROVIDER)
+    return any(entry["part"] in CostEntry.OF_CONTAINERS for entry in billed)
+
+
 def _arithmetic(entry: dict[str, Any]) -> str:
     """Say how long at what rate. Where that is not the result, calls shared the container."""
+    if entry["source"] == CostEntry.Source.PROVIDER:
+        billed = "more" if entry["nano_dollars"] > 0 else "less"
+        return f"billed {billed} than estimated: {abs(entry['nano_dollars']):,} nano-dollars"
     milliseconds, rate, result = entry["milliseconds"], entry["rate_nano_dollars_per_second"], entry["nano_dollars"]
     if milliseconds is None or rate is None:
         return f"{result:,} nano-dollars"

@@ -283,7 +283,8 @@ def test_a_process_that_is_stopped_lets_its_calls_end_and_writes_how(
         with pytest.raises(ConnectionClosed):
             while True:
                 stream.recv(timeout=10)
-    assert telephony.process.stop() == 0
+    assert telephony.process.child.wait(15) == 0
+    telephony.process.stop()
     leg = the_leg(acme)
     assert (leg.end_kind, leg.close_code, leg.codec) == ("lost", 1001, "PCMU")
 
