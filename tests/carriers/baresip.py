@@ -35,18 +35,26 @@ class Baresip:
     """What it says is a WAV, over and over; what it hears goes to another."""
 
     def __init__(
-        self, folder: Path, *, sip_port: int, control_port: int, says: Path, account: str = "", codec: str = "PCMU"
+        self,
+        folder: Path,
+        *,
+        sip_port: int,
+        control_port: int,
+        says: Path,
+        account: str = "",
+        codec: str = "PCMU",
+        host: str = "127.0.0.1",
     ) -> None:
         folder.mkdir()
         self.folder = folder
         self.sip_port = sip_port
         self.events: list[dict[str, Any]] = []
-        (folder / "accounts").write_text(f"<sip:caller@127.0.0.1>;regint=0;audio_codecs={codec}/8000{account}\n")
+        (folder / "accounts").write_text(f"<sip:caller@{host}>;regint=0;audio_codecs={codec}/8000{account}\n")
         (folder / "contacts").write_text("")
         (folder / "config").write_text(
             "\n".join(
                 [
-                    f"sip_listen 127.0.0.1:{sip_port}",
+                    f"sip_listen {host}:{sip_port}",
                     f"module_path {MODULES}",
                     *(f"module {name}.so" for name in ("g711", "aufile", "sndfile")),
                     "module_tmp account.so",
@@ -59,7 +67,7 @@ class Baresip:
                     *(f"{name}_srate {RATE_HZ}" for name in ("ausrc", "auplay")),
                     *(f"{name}_channels 1" for name in ("ausrc", "auplay")),
                     "jitter_buffer_delay 1-5",
-                    "net_interface 127.0.0.1",
+                    f"net_interface {host}",
                     "",
                 ]
             )

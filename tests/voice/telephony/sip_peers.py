@@ -98,9 +98,10 @@ class Answer:
 class PlainPeer:
     """A socket with a call's names. It sends what it is told and nothing else: no ACK, no sound, no patience."""
 
-    def __init__(self, to: int, *, host: str = "127.0.0.1") -> None:
+    def __init__(self, to: int, *, host: str = "127.0.0.1", number: str = NUMBER) -> None:
         self._to = "127.0.0.1", to
         self._host = host
+        self._number = number
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((host, 0))
         self.port = int(self.socket.getsockname()[1])
@@ -121,10 +122,10 @@ class PlainPeer:
         branch = branch or f"z9hG4bK{secrets.token_hex(6)}"
         to_tag = f";tag={self.their_tag}" if self.their_tag else ""
         lines = [
-            f"{method} sip:{NUMBER}@127.0.0.1 SIP/2.0",
+            f"{method} sip:{self._number}@127.0.0.1 SIP/2.0",
             f"Via: SIP/2.0/UDP {self._host}:{self.port};branch={branch};rport",
             f"From: <sip:+12125550177@{self._host}>;tag={self.tag}",
-            f"To: <sip:{NUMBER}@127.0.0.1>{to_tag}",
+            f"To: <sip:{self._number}@127.0.0.1>{to_tag}",
             f"Call-ID: {self.call_id}",
             f"CSeq: {self._sequence} {method}",
             f"Contact: <sip:peer@{self._host}:{self.port}>",
@@ -154,6 +155,12 @@ class PlainPeer:
         text = self.socket.recv(65536).decode()
         first = text.split(" ", 2)
         return Answer(int(first[1]) if first[0] == "SIP/2.0" else 0, text)
+
+    def reply(self, request: Answer, status: str) -> None:
+        """Answer a request of theirs."""
+        names = ("via", "from", "to", "call-id", "cseq")
+        lines = [line for line in request.text.split("\r\n") if line.partition(":")[0].lower() in names]
+        self.send("\r\n".join([f"SIP/2.0 {status}", *lines, "Content-Length: 0", "", ""]).encode())
 
     def ask(self, method: str, *more: str, body: str = "") -> Answer:
         """Send a request, and return its final answer."""

@@ -32,6 +32,7 @@ GIVE_UP_SECONDS = 8.0
 """How long a request of ours waits for its answer."""
 MOST_REMEMBERED = 4096
 MOST_UNACKNOWLEDGED = 256
+"""Refusals that are repeated."""
 
 
 class NoAnswer(Exception):
@@ -143,7 +144,11 @@ class SipWire(asyncio.DatagramProtocol):
         if (known := self._remembered.get(arrived.key)) is not None:
             known.answer = data
         self._send(data, arrived.answer_to)
-        if arrived.request.method == "INVITE" and response.status_code >= 200:
+        if arrived.request.method != "INVITE" or response.status_code < 200:
+            return
+        # A crowd that is refused and says nothing more must not keep those who are answered from hearing so.
+        if response.status_code < 300 or len(self._unacknowledged) < MOST_UNACKNOWLEDGED:
+            self._forget_unacknowledged(arrived.request)
             self._repeat(arrived, data, T1_SECONDS, time.monotonic() + LIFETIME_SECONDS, unanswered)
 
     def _repeat(
@@ -159,9 +164,7 @@ class SipWire(asyncio.DatagramProtocol):
             self._send(data, arrived.answer_to)
             self._repeat(arrived, data, min(2 * after_seconds, T2_SECONDS), until, unanswered)
 
-        if len(self._unacknowledged) < MOST_UNACKNOWLEDGED:
-            self._forget_unacknowledged(arrived.request)
-            self._unacknowledged[key] = asyncio.get_running_loop().call_later(after_seconds, again)
+        self._unacknowledged[key] = asyncio.get_running_loop().call_later(after_seconds, again)
 
     def _forget_unacknowledged(self, request: SipRequest) -> None:
         if (waiting := self._unacknowledged.pop(_of_invite(request), None)) is not None:
