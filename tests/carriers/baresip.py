@@ -18,6 +18,8 @@ from voice.telephony.g711 import RATE_HZ
 
 MODULES = Path("/usr/lib/baresip/modules")
 ANSWER_SECONDS = 10.0
+WAV_HEAD_BYTES = 44
+LOUD = 0.02
 
 Samples = npt.NDArray[np.float32]
 
@@ -103,15 +105,30 @@ class Baresip:
 
     def heard(self) -> Samples:
         """Return what it heard in its last call, once that is over."""
-        return self._recorded("dec")
-
-    def said(self) -> Samples:
-        return self._recorded("enc")
-
-    def _recorded(self, side: str) -> Samples:
-        newest = max(self.folder.glob(f"dump-*{side}*.wav"), key=lambda path: path.stat().st_mtime)
+        newest = max(self.folder.glob("dump-*dec.wav"), key=lambda path: path.stat().st_mtime)
         with wave.open(str(newest)) as wav:
             return np.frombuffer(wav.readframes(wav.getnframes()), "<i2").astype(np.float32) / 32768
+
+    def say(self, samples: Samples) -> None:
+        """Speak, in the place of what it said so far; at the end of that the call is over."""
+        self._token += 1
+        self.tell("ausrc", f"aufile,{write_wav(self.folder / f'says-{self._token}.wav', samples)}")
+
+    def listen(self, quiet_seconds: float, *, within_seconds: float = 30.0) -> None:
+        """Wait until it has heard something more, and then nothing for so long."""
+        begin = len(self._hearing())
+
+        def is_quiet() -> bool:
+            heard = np.abs(self._hearing()[begin:]) > LOUD
+            return bool(heard.any()) and len(heard) - np.flatnonzero(heard)[-1] > quiet_seconds * RATE_HZ
+
+        wait_until(is_quiet, within_seconds=within_seconds, what="the end of what is said")
+
+    def _hearing(self) -> Samples:
+        """Return what it heard so far: the length in the file's head is written at its end."""
+        files = sorted(self.folder.glob("dump-*dec.wav"))
+        data = files[-1].read_bytes()[WAV_HEAD_BYTES:] if files else b""
+        return np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / 32768
 
     def _connect(self, port: int) -> socket.socket:
         found: list[socket.socket] = []

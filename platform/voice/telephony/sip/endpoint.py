@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
-import time
 from collections.abc import Mapping
 
 import structlog
@@ -109,13 +108,12 @@ class SipEndpoint:
             return
         strange = {each.strip().lower() for each in request.headers.get("require")} - EXTENSIONS
         timer = SessionTimer(self._options.min_session_seconds)
-        calls = self._telephony.calls + len(self._ringing)
         if strange:
             self._refuse(arrived, 420, "Bad Extension", headers={"Unsupported": ", ".join(sorted(strange))})
         elif timer.is_too_short(request):
             shortest = str(timer.shortest_seconds)
             self._refuse(arrived, 422, "Session Interval Too Small", headers={"Min-SE": shortest})
-        elif self._telephony.is_draining or calls >= self._telephony.limits.max_calls:
+        elif self._telephony.is_draining or self._calls >= self._telephony.limits.max_calls:
             self._refuse(arrived, 503, "Service Unavailable")
         else:
             timer.hear(request)
@@ -125,6 +123,11 @@ class SipEndpoint:
             task = asyncio.create_task(self._serve(ringing, timer), name="sip call")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    @property
+    def _calls(self) -> int:
+        """How many the process has, of all carriers, those that ring among them."""
+        return len(self._tasks) + max(0, self._telephony.calls - len(self._legs))
 
     def _refuse(
         self,
@@ -192,7 +195,6 @@ class SipEndpoint:
     async def _hold(self, leg: SipLeg, rung: Rung, ringing: _Ringing) -> None:
         name = ringing.dialog.call_id, ringing.dialog.local_tag
         self._legs[name] = leg
-        answered_at = time.monotonic()
         try:
             leg.accept()
             self._ringing.pop(_name_of(ringing.arrived.request), None)
@@ -200,8 +202,7 @@ class SipEndpoint:
         finally:
             await leg.hang_up()
             del self._legs[name]
-            seconds = math.ceil(time.monotonic() - answered_at)
-            await finish(rung.record, status=TelephoneLeg.Status.COMPLETED, seconds=seconds)
+            await finish(rung.record, status=TelephoneLeg.Status.COMPLETED, seconds=math.ceil(leg.seconds))
 
     def _ports(self) -> list[int]:
         """Return the ports for sound, the one that was free longest first: late packets find no other's call."""

@@ -61,9 +61,20 @@ class SipLeg(Leg):
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._pacer = Pacer(media.law, self.line.send)
         self._tasks: list[asyncio.Task[None]] = []
-        self._is_over = False
+        self._answered_at = time.monotonic()
+        self._ended_at: float | None = None
+        self._goodbye: asyncio.Task[None] | None = None
         self._transfer: asyncio.Future[int] | None = None
         """The status with which the peer put the other side through, once it is known."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it was, or is so far."""
+        return (self._ended_at or time.monotonic()) - self._answered_at
+
+    @property
+    def _is_over(self) -> bool:
+        return self._ended_at is not None
 
     # --- its beginning ---------------------------------------------------------------------------------------------
     def accept(self) -> None:
@@ -204,8 +215,7 @@ class SipLeg(Leg):
     async def hang_up(self) -> None:
         if not self._is_over:
             self._end()
-            with contextlib.suppress(NoAnswer):
-                await self._wire.ask(self._request("BYE"), self._invite.answer_to)
+            await self._say_goodbye()
 
     async def transfer(self, number: str) -> None:
         if self._is_over:
@@ -233,14 +243,15 @@ class SipLeg(Leg):
         """End a call whose other side does not answer: it gets a BYE all the same."""
         if not self._is_over:
             self._end()
-            self._saying_goodbye = asyncio.create_task(self._say_goodbye(), name="say goodbye")
+            self._goodbye = asyncio.create_task(self._say_goodbye(), name="say goodbye")
 
     async def _say_goodbye(self) -> None:
         with contextlib.suppress(NoAnswer):
             await self._wire.ask(self._request("BYE"), self._invite.answer_to)
 
     def _end(self) -> None:
-        self._is_over = True
+        self._ended_at = time.monotonic()
+        self._wire.stop_repeating(self._invite.request)
         self.line.close()
         if self._transfer is not None and not self._transfer.done():
             self._transfer.set_result(200)  # whoever is put through hangs up on us

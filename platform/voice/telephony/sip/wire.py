@@ -115,7 +115,7 @@ class SipWire(asyncio.DatagramProtocol):
 
     def _hear_request(self, arrived: Arrived) -> None:
         if arrived.request.method == "ACK":
-            self._forget_unacknowledged(arrived.request)
+            self.stop_repeating(arrived.request)
             self._take(arrived)
             return
         known = self._remembered.get(arrived.key)
@@ -148,7 +148,7 @@ class SipWire(asyncio.DatagramProtocol):
             return
         # A crowd that is refused and says nothing more must not keep those who are answered from hearing so.
         if response.status_code < 300 or len(self._unacknowledged) < MOST_UNACKNOWLEDGED:
-            self._forget_unacknowledged(arrived.request)
+            self.stop_repeating(arrived.request)
             self._repeat(arrived, data, T1_SECONDS, time.monotonic() + LIFETIME_SECONDS, unanswered)
 
     def _repeat(
@@ -166,7 +166,8 @@ class SipWire(asyncio.DatagramProtocol):
 
         self._unacknowledged[key] = asyncio.get_running_loop().call_later(after_seconds, again)
 
-    def _forget_unacknowledged(self, request: SipRequest) -> None:
+    def stop_repeating(self, request: SipRequest) -> None:
+        """Take an answer to an INVITE for heard. `request`: the INVITE, or its ACK."""
         if (waiting := self._unacknowledged.pop(_of_invite(request), None)) is not None:
             waiting.cancel()
 
@@ -190,10 +191,6 @@ class SipWire(asyncio.DatagramProtocol):
             raise NoAnswer(f"{request.method} was not answered within {seconds} s")
         finally:
             del self._asked[key]
-
-    def tell(self, request: SipRequest, to: Address) -> None:
-        """Send a request that has no answer: an ACK."""
-        self._send(bytes(request), to)
 
     def close(self) -> None:
         for waiting in self._unacknowledged.values():
