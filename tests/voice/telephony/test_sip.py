@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from tenants.scope import enter_tenant
 from tests.carriers.baresip import Baresip
 from tests.voice import factories
 from tests.voice.conftest import GatewayProcess
-from tests.voice.processes import wait_until
+from tests.voice.processes import running, scripted_worker, wait_until
 from tests.voice.telephony.sip_peers import (
     NUMBER,
     PASSWORD,
@@ -49,8 +50,14 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Baresip]:
 
 
 @pytest.fixture
-def answers(sip: SipTelephony, acme: Tenant, alice: User, place: Any) -> Answers:
-    """A function that connects a number of acme's to an agent that the scripted worker plays in the mode given."""
+def answers(place: Any, connect: Answers) -> Answers:
+    """The same, with a worker."""
+    return connect
+
+
+@pytest.fixture
+def connect(acme: Tenant, alice: User) -> Answers:
+    """A function that connects a number of acme's to an agent that a scripted worker plays in the mode given."""
 
     def connect(mode: str = "whistle", hours: Any = None, **settings: Any) -> None:
         with enter_tenant(acme.id):
@@ -284,6 +291,43 @@ def test_a_number_outside_its_hours_is_not_available_and_the_leg_says_why(
         peer.send(peer.write("ACK", sequence=1))
     leg = finished(acme)
     assert (leg.status, leg.problem) == ("failed", "We are closed.")
+
+
+def test_a_call_whose_worker_dies_is_hung_up_on(
+    sip: SipTelephony, acme: Tenant, connect: Answers, tmp_path: Path
+) -> None:
+    connect("reads_keys")
+    with scripted_worker(tmp_path) as (port, log, worker):
+        with enter_tenant(acme.id):
+            factories.create_deployment(port=port)
+        with PlainPeer(sip.sip_port) as peer:
+            assert peer.call().status == 200
+            wait_until(lambda: log.exists() and log.read_text(), what="the worker's call")
+            worker.stop(signal.SIGKILL)
+            bye = peer.receive()
+            assert bye.text.startswith("BYE")
+            peer.reply(bye, "200 OK")
+        leg = finished(acme)
+    assert leg.end_kind == "lost" and leg.call is not None and leg.call.status == "ended"
+
+
+def test_a_process_takes_no_more_calls_than_it_carries_and_says_goodbye_when_it_stops(
+    gateway: GatewayProcess, acme: Tenant, answers: Answers, tmp_path: Path
+) -> None:
+    answers("reads_keys")
+    telephony = SipTelephony(tmp_path, gateway_url=gateway.url, TELEPHONY_MAX_CALLS="1", TELEPHONY_DRAIN_SECONDS="0.5")
+    with running(telephony.process), PlainPeer(telephony.sip_port) as peer:
+        assert peer.call().status == 200
+        with PlainPeer(telephony.sip_port) as another:
+            assert another.ask("INVITE", body=another.offer()).status == 503
+        wait_until(lambda: telephony.health()["calls"] == 1, what="the call")
+        telephony.process.child.send_signal(signal.SIGTERM)
+        bye = peer.receive()
+        assert bye.text.startswith("BYE")
+        peer.reply(bye, "200 OK")
+        assert telephony.process.stop() == 0
+    leg = finished(acme)
+    assert (leg.end_kind, leg.close_code, leg.status) == ("lost", 1001, "completed")
 
 
 def test_a_crowd_and_what_is_no_sip_leave_the_process_as_it_was(
