@@ -85,7 +85,7 @@ def report_overage(*, now: datetime.datetime | None = None) -> int:
     for period in BillingPeriod.objects.filter(ends_at__gt=now - LATE):
         seconds = overage_seconds(period) - OverageReport.objects.filter(period=period).total_seconds()
         if seconds > 0:
-            OverageReport.objects.create(period=period, seconds=seconds, metered_at=_metered_at(period, now))
+            OverageReport.objects.create(period=period, seconds=seconds, metered_at=metered_at(period, now))
             total += seconds
     return total
 
@@ -128,7 +128,7 @@ def send_next_report() -> None:
     report.save(update_fields=["sent_at"])
 
 
-def _metered_at(period: BillingPeriod, now: datetime.datetime) -> datetime.datetime:
+def metered_at(period: BillingPeriod, now: datetime.datetime) -> datetime.datetime:
     """Return the moment to tell Stripe: within the period, as long as its invoice is a draft; else now."""
     last = period.ends_at - datetime.timedelta(seconds=1)
     return min(now, last) if now < period.ends_at + FINALIZING else now

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import call_command
 from django.test import override_settings
 
-from billing.models import Plan
+from billing.models import Plan, Subscription
 from tenants.scope import enter_operator
 from tests.stripe_server.client import KEY, WEBHOOK_SECRET, StripeServer
 from tests.voice.processes import running
@@ -30,7 +30,8 @@ def stripe_server(stripe_process: StripeServer) -> Iterator[StripeServer]:
     ):
         call_command("sync_plans", stdout=io.StringIO())
         yield stripe_process
-    stripe_process.control("fail", how=[])
+    stripe_process.control("forget")
     with enter_operator("the tests", reason="forget the stand-in"):
         Plan.objects.update(stripe_product_id="", stripe_price_id="", stripe_overage_price_id="")
+        Subscription.objects.filter(plan__reserved_for__isnull=False).update(plan_id="trial")
         Plan.objects.filter(reserved_for__isnull=False).delete()

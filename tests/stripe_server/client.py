@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import hmac
 import json
@@ -41,6 +42,17 @@ class StripeServer:
     def events(self, customer: str) -> list[dict[str, Any]]:
         """Return what happened to a customer, oldest first."""
         return self.control("events", customer=customer)["events"]
+
+    @property
+    def now(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(self.control("clock")["now"], datetime.UTC)
+
+    def metered(self, customer: str) -> int:
+        """Return the sum of what was metered for a customer."""
+        return self.control("metered", customer=customer)["sum"]
+
+    def objects(self, kind: str) -> list[dict[str, Any]]:
+        return self.control("objects").get(kind, [])
 
     def advance(self, *, seconds: int = 0, days: int = 0) -> int:
         return self.control("advance", seconds=seconds + 24 * 3600 * days)["now"]

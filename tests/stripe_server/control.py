@@ -22,7 +22,9 @@ def add_control(application: web.Application) -> None:
         ("redeliver", _redeliver),
         ("deliveries", _deliveries),
         ("objects", _objects),
+        ("metered", _metered),
         ("fail", _fail),
+        ("forget", _forget),
     ):
         application.router.add_post(f"/control/{name}", act)
 
@@ -94,7 +96,27 @@ async def _objects(request: web.Request) -> web.Response:
     return web.json_response({kind: list(each.values()) for kind, each in kept.items() if " " not in kind})
 
 
+async def _metered(request: web.Request) -> web.Response:
+    """Answer with the sum of what a customer's meter has counted."""
+    state, given = request.app[STATE], await _given(request)
+    return web.json_response({"sum": sum(each.value for each in state.usage if each.customer == given["customer"])})
+
+
 async def _fail(request: web.Request) -> web.Response:
     """Let the next requests go wrong: `how`, a list of statuses, `cut`, or null for one that goes well."""
     request.app[FAILURES][:] = (await _given(request))["how"]
+    return web.json_response({})
+
+
+async def _forget(request: web.Request) -> web.Response:
+    """Begin anew, at the real time, with no customers; what is sold stays."""
+    state = request.app[STATE]
+    stays = ("product", "price", "billing.meter", "billing_portal.configuration")
+    state.objects = {kind: kept for kind, kept in state.objects.items() if kind in stays}
+    for each in (state.usage, state.meter_identifiers, state.usage_from, state.pending, state.answers):
+        each.clear()
+    state.to_deliver.clear()
+    request.app[FAILURES].clear()
+    request.app[DELIVERIES].log.clear()
+    state.offset = 0.0
     return web.json_response({})
