@@ -65,7 +65,8 @@ def parameter_problem(given: Any, kind: ast.expr | None, cls: type, path: str = 
             return _first(parameter_problem(each, _argument(kind), cls, f"{path}[{n}]") for n, each in enumerate(given))
         if head == "Union" and isinstance(given, dict | list):
             tried = [parameter_problem(given, each, cls, path) for each in _arguments(kind)]
-            return None if None in tried else next(iter(tried), None)
+            # What the object among several kinds misses says more than that the other kinds are no objects.
+            return None if None in tried else max(tried, key=lambda each: "Invalid" not in (each or ""))
         if head in ("Dict", "UntypedStripeObject") or not isinstance(given, dict):
             return None
         if head or _name(kind) in PLAIN:
