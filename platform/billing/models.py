@@ -69,6 +69,11 @@ class Plan(models.Model):
 
     class Meta:
         ordering = ["position"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(reserved_for=None) | models.Q(is_public=False), name="reserved_plan_is_not_public"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
