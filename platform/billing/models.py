@@ -15,6 +15,11 @@ from billing.payments import BillingPeriod, Invoice, Notice, OverageReport, Refu
 from tenants.models import Tenant
 from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
 
+WITHOUT_HUNDREDTHS = frozenset(
+    "bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf bhd jod kwd omr tnd".split()
+)
+"""Currencies that Stripe counts whole, or in thousandths."""
+
 
 class PlanQuerySet(models.QuerySet):
     def public(self) -> PlanQuerySet:
@@ -79,6 +84,8 @@ class Plan(models.Model):
         return self.name
 
     def clean(self) -> None:
+        if self.currency in WITHOUT_HUNDREDTHS:
+            raise ValidationError({"currency": "Amounts here are hundredths, which this currency has not."})
         if self.is_public and self.reserved_for_id is not None:
             raise ValidationError({"reserved_for": "A plan for one tenant is not public: clear one of the two."})
 

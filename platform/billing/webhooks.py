@@ -19,7 +19,6 @@ log = structlog.get_logger(__name__)
 
 WHO = "Stripe's events"
 LISTENED = (
-    "charge.refunded",
     "checkout.session.completed",
     "customer.deleted",
     "customer.subscription.created",
