@@ -16,7 +16,7 @@ from billing.models import Invoice, Subscription
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests import factories
-from tests.billing.conftest import stripe_process, stripe_server  # noqa: F401  (fixtures)
+from tests.billing.conftest import offered, stripe_process, stripe_server  # noqa: F401  (fixtures)
 from tests.billing.factories import FAILING_CARD, hear, subscribe, use_seconds
 from tests.stripe_server.client import StripeServer
 

@@ -23,7 +23,7 @@ from gpu_workers.protocol import CloseCode
 from tenants.lookups import memberships_of
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
-from tests.billing.conftest import stripe_process, stripe_server  # noqa: F401  (fixtures)
+from tests.billing.conftest import offered, stripe_process, stripe_server  # noqa: F401  (fixtures)
 from tests.billing.factories import FAILING_CARD, GOOD_CARD, use_seconds
 from tests.stripe_server.client import KEY, WEBHOOK_SECRET, StripeServer
 from tests.voice import factories
@@ -72,7 +72,7 @@ def web(
 
 
 @pytest.fixture
-def page(playwright: Playwright) -> Iterator[Page]:
+def page(playwright: Playwright, web: WebProcess) -> Iterator[Page]:
     browser = start_chromium(playwright)
     page = browser.new_page()
     complaints = complaints_of(page)
@@ -205,3 +205,4 @@ def test_a_visitor_becomes_a_tenant_that_pays(
     page.goto(f"{web.url}/t/newcomer/billing/")
     expect(banner).to_have_count(0)
     expect(page.get_by_text("paid", exact=True)).to_have_count(2)
+    expect(page.get_by_text("To be paid on")).to_be_visible()
