@@ -123,7 +123,11 @@ def _take_over(subscription: Subscription, theirs: stripe.Subscription) -> None:
         if status != Subscription.Status.TRIALING:
             subscription.period_started_at = started_at
             overage.note_period(
-                stripe_subscription_id=theirs.id, starts_at=started_at, ends_at=ends_at, plan=plan, is_current=True
+                stripe_subscription_id=theirs.id,
+                starts_at=started_at,
+                ends_at=min(ends_at, moment(theirs.ended_at) or ends_at),
+                plan=plan,
+                is_current=True,
             )
     subscription.status = status
     subscription.stripe_subscription_id = theirs.id

@@ -141,7 +141,7 @@ def test_events_are_replayed_by_name_by_age_or_because_they_wait(events: list[di
     assert len(replay()) == len(events)
     assert replay() == []
     assert len(replay(days=1)) == len(events)
-    assert replay(events[0]["id"]) == [f"{events[0]['id']}: synced customer"]
+    assert replay(events[0]["id"]) == [f"{events[0]['id']}: nothing to do"]
     with pytest.raises(CommandError, match="evt_none"):
         replay("evt_none")
     with enter_tenant(trial.id):
