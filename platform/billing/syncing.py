@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from billing import overage
 from billing.models import Plan, Subscription
-from billing.stripe_api import StripeAway, client, id_of, moment, speaking_to_stripe
+from billing.stripe_api import BillingRefused, StripeAway, client, id_of, moment, speaking_to_stripe
 from tenants import audit
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ TOLD = ("plan_id", "next_plan_id", "status", "cancels_at")
 """What the audit trail is told of."""
 
 
-class PlanUnknown(Exception):
+class PlanUnknown(BillingRefused):
     """A subscription at Stripe has a price that belongs to none of our plans."""
 
 

@@ -78,7 +78,7 @@ def _back_from_checkout(request: TenantRequest) -> HttpResponse:
     """Ask Stripe now how it went: its event may be on its way still."""
     try:
         subscription = syncing.sync_subscription()
-    except (BillingRefused, syncing.PlanUnknown) as problem:
+    except BillingRefused as problem:
         log.warning("billing.not_synced", problem=str(problem))
     else:
         if subscription.next_plan is not None:
