@@ -20,7 +20,7 @@ from tests import factories
 from tests.billing.factories import FAILING_CARD, GOOD_CARD, hear, subscribe, use_seconds
 from tests.stripe_server.client import StripeServer
 
-FEW = settings(deadline=None, max_examples=7, suppress_health_check=list(HealthCheck), database=None)
+FEW = settings(deadline=None, max_examples=5, suppress_health_check=list(HealthCheck), database=None)
 
 
 @pytest.fixture

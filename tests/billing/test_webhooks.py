@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError
-from django.test import Client
+from django.test import Client, override_settings
 from django.utils import timezone
 
 from billing import tasks
@@ -94,6 +94,12 @@ def test_what_is_no_event_is_refused(stripe_server: StripeServer, body: bytes) -
 
 def test_while_billing_is_off_there_is_nothing_at_the_address() -> None:
     assert post({"id": "evt_1", "object": "event"}) == 404
+
+
+def test_without_a_secret_nothing_is_taken_for_signed(events: list[dict[str, Any]]) -> None:
+    with override_settings(STRIPE_WEBHOOK_SECRET=""):
+        assert post(events[0], secret="") == 404
+    assert stored() == []
 
 
 def test_no_tenant_reads_what_stripe_told(events: list[dict[str, Any]], trial: Tenant) -> None:
