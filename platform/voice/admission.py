@@ -1,17 +1,20 @@
 """Who may call: a ticket or an agent's public key, the tenant's standing and its free lines. Two round trips.
 
 The Call row and its lease are written in the transaction that decided, so that a tenant's limit holds for any number of
-gateways. It knows nothing of sockets.
+gateways. The fleet's limit may be passed by as many calls as are being admitted at one time. It knows nothing of
+sockets.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime
 import hashlib
 import hmac
 import secrets
 import uuid
+import weakref
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -74,22 +77,53 @@ def read_path(path: str) -> tuple[str, str] | None:
     return None
 
 
-async def admit(pool: AsyncConnectionPool[Any], request: Request, options: Options) -> Admitted:
-    """Decide on a request and open its call.
+class _Crowded(Exception):
+    """Another admission of the same tenant is under way; nothing was done."""
 
-    Raises:
-        Refused
-        psycopg.Error: the database cannot be reached.
+    def __init__(self, tenant_id: uuid.UUID) -> None:
+        super().__init__(tenant_id)
+        self.tenant_id = tenant_id
+
+
+class Doors:
+    """Where callers come in. Of one tenant's callers, one at a time waits with a connection of the pool in its hands.
+
+    Who finds others of the tenant's before him waits here, in memory: the connections are for other tenants' callers.
     """
+
+    def __init__(self, pool: AsyncConnectionPool[Any], options: Options) -> None:
+        self._pool = pool
+        self._options = options
+        self._queues: weakref.WeakValueDictionary[uuid.UUID, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    async def admit(self, request: Request) -> Admitted:
+        """Decide on a request and open its call.
+
+        Raises:
+            Refused
+            psycopg.Error: the database cannot be reached.
+        """
+        try:
+            return await _admit(self._pool, request, self._options, wait=False)
+        except _Crowded as crowd:
+            queue = self._queues.setdefault(crowd.tenant_id, asyncio.Lock())
+        async with queue:
+            return await _admit(self._pool, request, self._options, wait=True)
+
+
+async def _admit(pool: AsyncConnectionPool[Any], request: Request, options: Options, *, wait: bool) -> Admitted:
     secret = hash_secret(request.secret) if request.kind == "ticket" else request.secret
+    limits = {"tenant_calls_per_minute": options.tenant_calls_per_minute, "fleet_calls": options.fleet_calls}
     async with pool.connection() as connection:
         async with connection.pipeline(), connection.transaction():
-            door, asked = (connection.cursor(row_factory=namedtuple_row) for _ in range(2))
+            door, lock, asked = (connection.cursor(row_factory=namedtuple_row) for _ in range(3))
             await door.execute(statements.ENTER_BY[request.kind], {"secret": secret})
             # One admission at a time for each tenant, or two callers could both take its last line.
-            await connection.execute(statements.LOCK_TENANT)
-            await asked.execute(statements.ADMISSION_BY[request.kind], {"secret": secret})
-            entered, standing = await door.fetchone(), await asked.fetchone()
+            await lock.execute(statements.LOCK_TENANT if wait else statements.TRY_LOCK_TENANT)
+            await asked.execute(statements.ADMISSION_BY[request.kind], {"secret": secret, **limits})
+            entered, locked, standing = await door.fetchone(), await lock.fetchone(), await asked.fetchone()
+            if locked is not None and locked[0] is False and entered is not None:
+                raise _Crowded(entered.tenant_id)
             refusal = _refusal(request, entered, standing)
             # A ticket stays used when its call is refused.
             if refusal is None:
@@ -116,8 +150,12 @@ def _refusal(request: Request, entered: Any, standing: Any) -> CloseCode | None:
         return CloseCode.SPEND_CAP
     if request.kind == "public_key" and standing.calls_last_minute >= standing.calls_per_minute:
         return CloseCode.RATE_LIMITED
+    if standing.tenant_calls_too_often:
+        return CloseCode.RATE_LIMITED
     if standing.lines_taken >= standing.max_concurrent_calls:
         return CloseCode.TENANT_BUSY
+    if standing.fleet_is_full:
+        return CloseCode.FLEET_BUSY
     return None
 
 

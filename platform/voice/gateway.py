@@ -20,7 +20,7 @@ from gpu_workers import protocol
 from gpu_workers.protocol import CloseCode
 from provisioning.backends import OpenBackends
 from voice import live, metrics
-from voice.admission import Admitted, Refused, Request, admit, read_path
+from voice.admission import Admitted, Doors, Refused, Request, read_path
 from voice.caller_protocol import EXTENSION
 from voice.calls import DATABASE_AWAY, Ending, close_call, keep_writing
 from voice.checkpoints import QuietCalls
@@ -28,6 +28,7 @@ from voice.frames import ABNORMAL, Frames
 from voice.models import EndReason
 from voice.ongoing import OngoingCall, now
 from voice.options import Options
+from voice.rates import Rates
 from voice.reaching import reached_worker
 from voice.relay import pump, run_until_first, splice
 from voice.sockets import CallerFault, CallerSocket, SideLost, WorkerSocket, WorkerUnavailable
@@ -54,6 +55,11 @@ class Gateway:
         self.pool = pool
         self.backends = backends
         self.quiet_calls = QuietCalls(pool, options)
+        self.doors = Doors(pool, options)
+        self.rates: Rates[str] = Rates(options.address_calls_per_minute)
+        """By address, asked before the database is."""
+        self.key_rates: Rates[str] = Rates(options.tenant_calls_per_minute)
+        """By public key, likewise: of what comes with tickets each is known to have been asked for."""
         self.is_draining = False
         self.calls: set[asyncio.Task[None]] = set()
         self.goodbye = asyncio.Event()
@@ -68,7 +74,7 @@ class Gateway:
         except SideLost:
             return
         # A task of its own: a server that gives up on the request does not cut short the call's end.
-        task = asyncio.create_task(self._serve(caller, _read_request(scope), began), name="call")
+        task = asyncio.create_task(self._serve(caller, _read_request(scope, self.options), began), name="call")
         self.calls.add(task)
         task.add_done_callback(self.calls.discard)
         await asyncio.shield(task)
@@ -102,13 +108,24 @@ class Gateway:
             raise Refused(CloseCode.GOING_AWAY)
         if request is None:
             raise Refused(CloseCode.AGENT_UNKNOWN)
+        self._refuse_crowds(request)
         with tracer.start_as_current_span("admit"):
             try:
                 async with asyncio.timeout(self.options.database_seconds):
-                    return await admit(self.pool, request, self.options)
+                    return await self.doors.admit(request)
             except DATABASE_AWAY as problem:
                 log.warning("database.away", problem=repr(problem))
                 raise Refused(CloseCode.TRY_AGAIN_LATER) from problem
+
+    def _refuse_crowds(self, request: Request) -> None:
+        """Refuse whom there is no room for, and who asks too often, before that costs anything."""
+        at = time.monotonic()
+        if not self.rates.take(request.address, at):
+            raise Refused(CloseCode.RATE_LIMITED)
+        if self.options.most_calls and len(self.calls) > self.options.most_calls:
+            raise Refused(CloseCode.TRY_AGAIN_LATER)
+        if request.kind == "public_key" and not self.key_rates.take(request.secret, at):
+            raise Refused(CloseCode.RATE_LIMITED)
 
     async def _conduct(self, caller: CallerSocket, admitted: Admitted, began: float) -> None:
         """Hold an opened call, and close it however it ends."""
@@ -378,16 +395,21 @@ def _waits_since(since: float | None, at: float) -> float:
     return 0.0 if since is None else at - since
 
 
-def _read_request(scope: Mapping[str, Any]) -> Request | None:
+def _read_request(scope: Mapping[str, Any], options: Options) -> Request | None:
     address = read_path(scope["path"])
     if address is None:
         return None
     headers = dict(scope["headers"])
     client = scope.get("client")
+    caller_address = client[0] if client else ""
+    if options.behind_proxy:
+        # The proxy before us wrote the last one; those before it anybody may have.
+        forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1").rpartition(",")[2].strip()
+        caller_address = forwarded or caller_address
     return Request(
         kind=address[0],
         secret=address[1],
         origin=headers.get(b"origin", b"").decode("latin-1"),
-        address=client[0] if client else "",
+        address=caller_address,
         received_at=now(),
     )

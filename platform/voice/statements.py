@@ -22,7 +22,9 @@ ENTER_BY = {
 }
 """Find the tenant by what the caller came with, and enter it."""
 
-LOCK_TENANT = f"SELECT pg_advisory_xact_lock(hashtextextended('calls of ' || {_ENTERED}, 0))"
+_LOCK_OF_TENANT = f"hashtextextended('calls of ' || {_ENTERED}, 0)"
+LOCK_TENANT = f"SELECT pg_advisory_xact_lock({_LOCK_OF_TENANT})"
+TRY_LOCK_TENANT = f"SELECT pg_try_advisory_xact_lock({_LOCK_OF_TENANT})"
 
 _ADMISSION = f"""
     SELECT tenant.id AS tenant_id, tenant.name AS tenant_name, tenant.time_zone, tenant.region,
@@ -41,7 +43,12 @@ _ADMISSION = f"""
         (SELECT count(*) FROM voice_calllease lease WHERE lease.tenant_id = tenant.id AND lease.expires_at > now())
             AS lines_taken,
         (SELECT count(*) FROM voice_call call WHERE call.tenant_id = tenant.id AND call.agent_id = agent.id
-            AND call.channel = 'api' AND call.started_at > now() - interval '1 minute') AS calls_last_minute
+            AND call.channel = 'api' AND call.started_at > now() - interval '1 minute') AS calls_last_minute,
+        %(tenant_calls_per_minute)s > 0 AND %(tenant_calls_per_minute)s <= (
+            SELECT count(*) FROM voice_call call
+            WHERE call.tenant_id = tenant.id AND call.started_at > now() - interval '1 minute'
+        ) AS tenant_calls_too_often,
+        %(fleet_calls)s > 0 AND %(fleet_calls)s <= warmline_lines_taken() AS fleet_is_full
     FROM tenants_tenant tenant
     LEFT JOIN billing_subscription subscription ON subscription.tenant_id = tenant.id
     LEFT JOIN billing_plan plan ON plan.slug = subscription.plan_id
