@@ -189,6 +189,16 @@ STATIC_URL = "/static/"
 STATIC_ROOT = STATE_DIR / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": STATE_DIR / "files"}},
+    # What was heard in calls, encrypted. Any storage that can list a folder will do, one over S3 for instance.
+    "recordings": {
+        "BACKEND": env.text("RECORDINGS_STORAGE", "django.core.files.storage.FileSystemStorage"),
+        "OPTIONS": env.document("RECORDINGS_STORAGE_OPTIONS")
+        or {
+            "location": str(STATE_DIR / "recordings"),
+            "file_permissions_mode": 0o600,
+            "directory_permissions_mode": 0o700,
+        },
+    },
     "staticfiles": {
         "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
         if PRODUCTION

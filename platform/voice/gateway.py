@@ -30,6 +30,7 @@ from voice.ongoing import OngoingCall, now
 from voice.options import Options
 from voice.rates import Rates
 from voice.reaching import reached_worker
+from voice.recording import Recorder, Recordings
 from voice.relay import pump, run_until_first, splice
 from voice.sockets import CallerFault, CallerSocket, SideLost, WorkerSocket, WorkerUnavailable
 from voice.starting import parts_of, services_of, start_of, warn_before_seconds
@@ -56,6 +57,7 @@ class Gateway:
         self.backends = backends
         self.quiet_calls = QuietCalls(pool, options)
         self.doors = Doors(pool, options)
+        self.recordings = Recordings(pool, options)
         self.rates: Rates[str] = Rates(options.address_calls_per_minute)
         """By address, asked before the database is."""
         self.key_rates: Rates[str] = Rates(options.tenant_calls_per_minute)
@@ -187,6 +189,7 @@ class _Conversation:
         self.admitted = admitted
         self.call = call
         self.worker: WorkerSocket | None = None
+        self.recorder: Recorder | None = None
         self._held = contextlib.AsyncExitStack()
 
     async def hold(self) -> Ending:
@@ -216,11 +219,16 @@ class _Conversation:
             return FAILED
 
     async def release(self) -> None:
-        """Close the worker's side and give its place back."""
-        await self._held.aclose()
+        """Close the worker's side, give its place back, and finish what was recorded."""
+        try:
+            await self._held.aclose()
+        finally:
+            if self.recorder is not None:
+                await self.recorder.finish()
 
     # --- before there is a worker ----------------------------------------------------------------------------------
     async def _reach_worker(self) -> Ending | None:
+        self.recorder = await self._begin_recording()
         services = await services_of(self.gateway.pool, self.admitted, self.options)
         start = start_of(self.admitted, self.options, services)
         self.worker = await self._held.enter_async_context(
@@ -235,6 +243,16 @@ class _Conversation:
             )
         )
         return None
+
+    async def _begin_recording(self) -> Recorder | None:
+        return self.recorder or await self.gateway.recordings.begin(
+            self.admitted.config,
+            tenant_id=self.call.tenant_id,
+            call_id=self.call.call_id,
+            began=self.call.began,
+            from_caller=self.call.from_caller,
+            from_worker=self.call.from_worker,
+        )
 
     async def _wait_for_hang_up(self) -> Ending:
         """Keep what the caller says already; once that is too much, the caller has to wait."""
@@ -350,6 +368,7 @@ class _Conversation:
                 "call_id": str(self.call.call_id),
                 "resume_token": self.admitted.resume_token,
                 "max_seconds": self.admitted.max_seconds,
+                "recorded": self.recorder is not None,
                 "boot": self.call.session.boot if self.call.session else "",
             }
         )

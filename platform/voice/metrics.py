@@ -17,6 +17,9 @@ REFUSALS = Counter("warmline_gateway_refusals_total", "Callers refused, by close
 REQUESTS_REFUSED = Counter(
     "warmline_gateway_requests_refused_total", "Connections turned away before they had asked, by reason.", ["reason"]
 )
+RECORDINGS_CUT_SHORT = Counter(
+    "warmline_gateway_recordings_cut_short_total", "Recordings that stopped before their call did."
+)
 CALLS = Counter("warmline_gateway_calls_total", "Calls ended, by reason and boot.", ["end_reason", "boot"])
 MESSAGES = Counter("warmline_gateway_messages_total", "Messages passed on.", ["direction"])
 BYTES = Counter("warmline_gateway_bytes_total", "Bytes passed on.", ["direction"])

@@ -42,6 +42,10 @@ class Options:
     """How long a call's end is tried to be written; the sweeper does it after that."""
     early_bytes: int = 256 * 1024
     """What a caller may send before a worker is there."""
+    recording_part_seconds: float = 5.0
+    """How often what was recorded is written: so much of it is lost with a gateway that is killed."""
+    recording_write_seconds: float = 10.0
+    """How long storage may take for that, before a recording stops."""
     most_calls: int = 1500
     """Callers of this process at a time; 0: no limit."""
     fleet_calls: int = 0

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from agents.start import ANNOUNCEMENT
 from agents.tools.declarations import DECLARATIONS
 
 Problems = list[tuple[str, str]]
@@ -90,6 +91,7 @@ class Row:
 class Editor:
     basics: list[Field]
     words: list[Field]
+    recording: list[Field]
     facts: list[Row]
     new_fact: Row
     intents: list[Row]
@@ -176,6 +178,25 @@ def make_editor(draft: Mapping[str, Any], problems: Problems) -> Editor:
                 kind="text",
                 rows=9,
                 help="What a language model is told about its part.",
+            ),
+        ],
+        recording=[
+            sorted_in.field(
+                "recording.enabled", "Record calls", config.get("recording", {}).get("enabled", False), kind="check"
+            ),
+            sorted_in.field(
+                "recording.announcement",
+                "Announcement",
+                config.get("recording", {}).get("announcement", ""),
+                is_optional=True,
+                help=f"Said before the greeting. “{ANNOUNCEMENT}” where it is empty.",
+            ),
+            sorted_in.field(
+                "recording.keep_days",
+                "Days to keep them",
+                config.get("recording", {}).get("keep_days", ""),
+                is_optional=True,
+                help="As long as your plan keeps calls where it is empty, and never longer.",
             ),
         ],
         facts=[_fact(sorted_in, f"facts.{place}", fact) for place, fact in enumerate(config["facts"])],
@@ -354,6 +375,13 @@ def read_draft(typed: Mapping[str, str], tools: Iterable[str], before: Mapping[s
     for part in ("stt", "tts"):
         if (chosen_part := _text(typed, part)) != "own" or part in before:
             draft[part] = chosen_part or "own"
+    recording: dict[str, Any] = {"enabled": "recording.enabled" in typed}
+    if announcement := _text(typed, "recording.announcement"):
+        recording["announcement"] = announcement
+    if keep_days := _text(typed, "recording.keep_days"):
+        recording["keep_days"] = _constant(keep_days, "integer")
+    if "recording" in before or recording != {"enabled": False}:
+        draft["recording"] = recording
     draft["facts"] = [fact for path in _rows(typed, "facts") if (fact := _read_fact(typed, path))]
     draft["intents"] = [intent for path in _rows(typed, "intents") if (intent := _read_intent(typed, path))]
     chosen = set(tools)

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from web.views import agents, api, calendar, calls, fleet, overview, people, pools, services, styleguide
+from web.views import agents, api, calendar, calls, fleet, overview, people, pools, recordings, services, styleguide
 from web.views import public as public_views
 
 app_name = "web"
@@ -38,6 +38,7 @@ tenant: list[URLPattern | URLResolver] = [
     path("calls/", calls.calls, name="calls"),
     path("calls/live/", overview.live_calls, name="live_calls"),
     path("calls/<uuid:call_id>/", calls.call, name="call"),
+    path("calls/<uuid:call_id>/recording/", recordings.recording, name="call_recording"),
     path("agents/", agents.agents, name="agents"),
     path("agents/new/", agents.agent_new, name="agent_new"),
     path("agents/<slug:agent_slug>/", include(an_agent)),

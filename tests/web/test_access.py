@@ -37,6 +37,7 @@ LEAST_ROLES = {
     "live_calls": Role.VIEWER,
     "calls": Role.VIEWER,
     "call": Role.VIEWER,
+    "call_recording": Role.VIEWER,
     "agents": Role.VIEWER,
     "agent": Role.VIEWER,
     "agent_versions": Role.VIEWER,

@@ -40,6 +40,7 @@ ENDINGS_OF_FORMS = (
 )
 NO_PAGES = {
     "live_calls",
+    "call_recording",
     "closure_new",
     "invite_member",
     "change_member",
