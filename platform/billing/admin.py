@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from billing.models import Plan, Subscription, Usage
+from billing.models import Caps, Plan, Subscription, Usage
 from tenants import audit
 from tenants.access import SignedInRequest
 from tenants.admin import ReadOnlyAdmin
@@ -53,6 +53,12 @@ class SubscriptionAdmin(ModelAdmin):
                 actor=request.user,
                 details={"fields": form.changed_data, "status": obj.status},
             )
+
+
+@admin.register(Caps)
+class CapsAdmin(ReadOnlyAdmin):
+    list_display = ["tenant", "soft_minutes", "hard_minutes", "soft_spend_cents", "hard_spend_cents", "warned_of"]
+    list_select_related = ["tenant"]
 
 
 @admin.register(Usage)

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from billing.caps import Caps
 from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
 
 
@@ -104,3 +105,6 @@ class Usage(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.quantity} {self.kind}"
+
+
+__all__ = ["Caps", "Plan", "Subscription", "Usage"]

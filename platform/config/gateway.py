@@ -159,9 +159,13 @@ async def running_gateway() -> AsyncIterator[Gateway]:
             _drain_before_stopping(gateway)
             log.info("gateway.started", region=options.region)
             _collect_garbage_seldom()
-            writing = asyncio.create_task(gateway.quiet_calls.keep_writing(), name="write checkpoints")
+            upkeep = [
+                asyncio.create_task(gateway.quiet_calls.keep_writing(), name="write checkpoints"),
+                asyncio.create_task(gateway.budgets.keep_reading(), name="read budgets"),
+            ]
             yield gateway
-            writing.cancel()
+            for task in upkeep:
+                task.cancel()
     finally:
         await pool.close()
         stop_tracing()

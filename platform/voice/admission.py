@@ -65,6 +65,10 @@ class Admitted:
     config: dict[str, Any]
     max_seconds: int
     resume_token: str = dataclasses.field(repr=False)
+    seconds_left: float | None = None
+    """Of conversation in the tenant's period, for all its calls; None: there is no end."""
+    live_calls: int = 1
+    """Of the tenant, with this one."""
 
 
 def read_path(path: str) -> tuple[str, str] | None:
@@ -146,7 +150,7 @@ def _refusal(request: Request, entered: Any, standing: Any) -> CloseCode | None:
         return CloseCode.TENANT_SUSPENDED
     if standing.trial_has_ended:
         return CloseCode.TRIAL_EXPIRED
-    if standing.minutes_are_used_up:
+    if standing.seconds_left is not None and standing.seconds_left <= 0:
         return CloseCode.SPEND_CAP
     if request.kind == "public_key" and standing.calls_last_minute >= standing.calls_per_minute:
         return CloseCode.RATE_LIMITED
@@ -197,6 +201,8 @@ def _admitted(entered: Any, standing: Any, options: Options) -> Admitted:
         config=standing.config,
         max_seconds=min(asked_seconds, options.max_call_seconds),
         resume_token=secrets.token_urlsafe(24),
+        seconds_left=standing.seconds_left,
+        live_calls=standing.lines_taken + 1,
     )
 
 

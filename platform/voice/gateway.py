@@ -21,6 +21,7 @@ from gpu_workers.protocol import CloseCode
 from provisioning.backends import OpenBackends
 from voice import live, metrics
 from voice.admission import Admitted, Doors, Refused, Request, read_path
+from voice.budgets import Budgets
 from voice.caller_protocol import EXTENSION
 from voice.calls import DATABASE_AWAY, Ending, close_call, keep_writing
 from voice.checkpoints import QuietCalls
@@ -44,6 +45,7 @@ CLOSE_NOTICE_SECONDS = 0.5
 
 HUNG_UP = Ending(EndReason.CALLER_HUNG_UP, CloseCode.NORMAL)
 TIME_LIMIT = Ending(EndReason.TIME_LIMIT, CloseCode.TIME_LIMIT)
+SPENT = Ending(EndReason.SPEND_CAP, CloseCode.SPEND_CAP)
 STOPPED = Ending(EndReason.GATEWAY_STOPPED, CloseCode.GOING_AWAY)
 FAILED = Ending(EndReason.FAILED, CloseCode.INTERNAL_ERROR)
 
@@ -58,6 +60,7 @@ class Gateway:
         self.quiet_calls = QuietCalls(pool, options)
         self.doors = Doors(pool, options)
         self.recordings = Recordings(pool, options)
+        self.budgets = Budgets(pool, options)
         self.rates: Rates[str] = Rates(options.address_calls_per_minute)
         """By address, asked before the database is."""
         self.key_rates: Rates[str] = Rates(options.tenant_calls_per_minute)
@@ -190,6 +193,9 @@ class _Conversation:
         self.call = call
         self.worker: WorkerSocket | None = None
         self.recorder: Recorder | None = None
+        self.budget = gateway.budgets.join(
+            call.tenant_id, left_seconds=admitted.seconds_left, live_calls=admitted.live_calls
+        )
         self._held = contextlib.AsyncExitStack()
 
     async def hold(self) -> Ending:
@@ -220,6 +226,7 @@ class _Conversation:
 
     async def release(self) -> None:
         """Close the worker's side, give its place back, and finish what was recorded."""
+        self.gateway.budgets.leave(self.call.tenant_id)
         try:
             await self._held.aclose()
         finally:
@@ -316,26 +323,31 @@ class _Conversation:
         return HUNG_UP if fault is None else Ending(EndReason.CALLER_FAULT, fault)
 
     async def _watch_clock(self, worker: WorkerSocket) -> Ending:
-        """End the call at its time limit, when a side is silent or stuck for too long, and when the gateway stops."""
-        max_seconds = self.admitted.max_seconds
-        warn_before = warn_before_seconds(max_seconds, self.options)
+        """End the call at its limits, when a side is silent or stuck for too long, and when the gateway stops."""
+        warn_before = warn_before_seconds(self.admitted.max_seconds, self.options)
         has_warned = False
         while True:
-            elapsed = self.call.duration_ms / 1000
-            if elapsed >= max_seconds:
-                return TIME_LIMIT
-            if not has_warned and elapsed >= max_seconds - warn_before:
+            left_seconds, ending = self._left()
+            if left_seconds <= 0:
+                return ending
+            if not has_warned and left_seconds <= warn_before:
                 has_warned = True
-                wrap_up = protocol.wrap_up(seconds_left=round(max_seconds - elapsed))
+                wrap_up = protocol.wrap_up(seconds_left=round(left_seconds))
                 with contextlib.suppress(SideLost, TimeoutError):
                     async with asyncio.timeout(1.0):
                         await worker.send(protocol.metadata(wrap_up))
-            if ending := self._stalled(time.monotonic()):
-                return ending
-            next_mark = max_seconds if has_warned else max_seconds - warn_before
+            if stalled := self._stalled(time.monotonic()):
+                return stalled
+            next_mark = left_seconds if has_warned else left_seconds - warn_before
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(1.0, max(0.01, next_mark - elapsed))):
+                async with asyncio.timeout(min(1.0, max(0.01, next_mark))):
                     return await self._wait_for_goodbye()
+
+    def _left(self) -> tuple[float, Ending]:
+        """Return in how many seconds the call ends, and why: its own limit, or its tenant's for the month."""
+        by_clock = self.admitted.max_seconds - self.call.duration_ms / 1000
+        by_budget = self.budget.lasts(time.monotonic())
+        return (by_budget, SPENT) if by_budget < by_clock else (by_clock, TIME_LIMIT)
 
     def _stalled(self, at: float) -> Ending | None:
         call, options = self.call, self.options

@@ -46,6 +46,8 @@ class Options:
     """How often what was recorded is written: so much of it is lost with a gateway that is killed."""
     recording_write_seconds: float = 10.0
     """How long storage may take for that, before a recording stops."""
+    budget_seconds: float = 5.0
+    """How often it is read what is left of the period of a tenant whose calls will end by it."""
     most_calls: int = 1500
     """Callers of this process at a time; 0: no limit."""
     fleet_calls: int = 0

@@ -13,6 +13,7 @@ from celery import shared_task
 from django.conf import settings
 from psycopg.rows import namedtuple_row
 
+from billing.caps import tenants_to_warn, warn_owners_of
 from voice import keeping, live, statements
 from voice.calls import Fenced, end_call
 from voice.models import EndReason
@@ -25,8 +26,14 @@ TICKETS_KEPT_DAYS = 1
 SWEEP_SECONDS = 15.0
 RECORDINGS_SECONDS = 10.0
 DELETION_SECONDS = 3600.0
+CAPS_SECONDS = 120.0
 BEAT_SCHEDULE = {
     "sweep calls": {"task": "voice.sweep_calls", "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}},
+    "warn of caps": {
+        "task": "voice.warn_of_caps",
+        "schedule": CAPS_SECONDS,
+        "options": {"expires": CAPS_SECONDS},
+    },
     "make recordings": {
         "task": "voice.make_recordings",
         "schedule": RECORDINGS_SECONDS,
@@ -67,6 +74,12 @@ def make_recording(*, tenant_id: str, call_id: str) -> bool:
 def delete_recordings() -> int:
     """Delete recordings whose time has come, and return how many."""
     return keeping.delete_expired_recordings()
+
+
+@shared_task(name="voice.warn_of_caps")
+def warn_of_caps() -> int:
+    """Mail the owners of tenants whose calls have passed a soft cap, and return of how many."""
+    return sum(warn_owners_of(tenant_id) for tenant_id in tenants_to_warn())
 
 
 async def sweep(*, window_seconds: float) -> int:

@@ -2,7 +2,20 @@
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from web.views import agents, api, calendar, calls, fleet, overview, people, pools, recordings, services, styleguide
+from web.views import (
+    agents,
+    api,
+    calendar,
+    calls,
+    fleet,
+    limits,
+    overview,
+    people,
+    pools,
+    recordings,
+    services,
+    styleguide,
+)
 from web.views import public as public_views
 
 app_name = "web"
@@ -74,6 +87,7 @@ tenant: list[URLPattern | URLResolver] = [
     path("api-keys/<uuid:key_id>/revoke/", people.revoke_api_key, name="revoke_api_key"),
     path("services/", services.service_keys, name="service_keys"),
     path("services/<uuid:key_id>/remove/", services.remove_service_key, name="remove_service_key"),
+    path("limits/", limits.limits, name="limits"),
     path("audit/", people.audit_trail, name="audit"),
 ]
 operator: list[URLPattern | URLResolver] = [
