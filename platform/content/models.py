@@ -92,7 +92,7 @@ class RecordingQuerySet(ContentQuerySet):
 
 
 class Recording(TenantOwned):
-    """What was heard of a call. The sound lies in a storage, sealed (content.recordings)."""
+    """What was heard of a call. The sound lies in a storage, encrypted (content.recordings)."""
 
     class State(models.TextChoices):
         RECORDING = "recording", "Recording"
@@ -110,7 +110,7 @@ class Recording(TenantOwned):
     keep_days = models.PositiveSmallIntegerField(null=True, help_text="As its agent says; empty: as the plan does.")
     problem = models.CharField(max_length=200, blank=True, help_text="Why it is not whole.")
     file = models.CharField(max_length=200, blank=True, help_text="Its name in the storage.")
-    bytes = models.BigIntegerField(default=0, help_text="Of the file, before it is sealed.")
+    bytes = models.BigIntegerField(default=0, help_text="Of the file, before it is encrypted.")
     duration_ms = models.PositiveIntegerField(default=0)
     begins_at_ms = models.PositiveIntegerField(default=0, help_text="Since the call began.")
     deleted_at = models.DateTimeField(null=True)

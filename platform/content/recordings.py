@@ -1,6 +1,6 @@
 """Recordings of calls: parts that the gateway keeps while a call lasts, and the one file that is made of them.
 
-Both are sealed with the tenant's key and lie in the storage `recordings` (STORAGES). A part is a few seconds of both
+Both are encrypted with the tenant's key and lie in the storage `recordings` (STORAGES). A part is a few seconds of both
 directions, as entries: direction, milliseconds since the call began, and the audio message's payload as it passed. So
 the parts are their own index: one timeline for both directions, however often a stream begins anew.
 It knows nothing of calls but their ids, and nothing of sound. See also: voice.recording, voice.muxing.
@@ -25,9 +25,9 @@ from django.db.models import F
 from django.utils import timezone
 
 from content.crypto import DecryptionFailed
+from content.encrypted_files import EncryptedFile, encrypt_file
 from content.keys import tenant_key, tenant_key_async
 from content.models import Recording
-from content.sealing import SealedFile, seal
 
 if TYPE_CHECKING:
     import psycopg
@@ -63,7 +63,7 @@ class Entry:
 async def begin_recording(
     connection: psycopg.AsyncConnection[Any], *, tenant_id: uuid.UUID, call_id: uuid.UUID, keep_days: int | None
 ) -> bytes:
-    """Note that a call is recorded, and return the key to seal its parts with.
+    """Note that a call is recorded, and return the key to encrypt its parts with.
 
     Raises:
         TenantKeyDeleted
@@ -81,11 +81,11 @@ async def stop_recording(
 
 
 def write_part(*, key: bytes, tenant_id: uuid.UUID, call_id: uuid.UUID, entries: Sequence[Entry]) -> None:
-    """Seal and store a part. Blocks; storages raise what they will."""
+    """Encrypt and store a part. Blocks; storages raise what they will."""
     name = f"{entries[0].at_ms:010}-{secrets.token_hex(4)}.part"
     plain = b"".join(_ENTRY.pack(each.direction, each.at_ms, len(each.payload)) + each.payload for each in entries)
-    sealed = seal(key, plain, _part_context(call_id, name))
-    _storage().save(f"{folder_of(tenant_id, call_id)}/{name}", ContentFile(sealed))
+    encrypted = encrypt_file(key, plain, _part_context(call_id, name))
+    _storage().save(f"{folder_of(tenant_id, call_id)}/{name}", ContentFile(encrypted))
 
 
 # --- afterwards, in the entered tenant --------------------------------------------------------------------------------
@@ -94,10 +94,10 @@ def read_parts(*, key: bytes, tenant_id: uuid.UUID, call_id: uuid.UUID) -> Itera
     storage, folder = _storage(), folder_of(tenant_id, call_id)
     for name in sorted(each for each in _files_in(storage, folder) if each.endswith(".part")):
         with storage.open(f"{folder}/{name}") as file:
-            sealed = file.read()
+            encrypted = file.read()
         try:
-            plain = SealedFile(
-                io.BytesIO(sealed), sealed_bytes=len(sealed), key=key, context=_part_context(call_id, name)
+            plain = EncryptedFile(
+                io.BytesIO(encrypted), encrypted_bytes=len(encrypted), key=key, context=_part_context(call_id, name)
             ).read()
         except DecryptionFailed:
             log.warning("recording.part_lost", call_id=str(call_id), part=name)
@@ -134,8 +134,8 @@ def claim_recording(call_id: uuid.UUID) -> Recording | None:
 def keep_file(recording: Recording, plain: bytes, *, duration_ms: int, begins_at_ms: int, problem: str = "") -> None:
     """Store a recording's one file, and remove its parts."""
     folder = folder_of(recording.tenant_id, recording.call_id)
-    sealed = seal(tenant_key(recording.tenant_id), plain, _file_context(recording.call_id))
-    recording.file = _storage().save(f"{folder}/{secrets.token_hex(8)}.opus.sealed", ContentFile(sealed))
+    encrypted = encrypt_file(tenant_key(recording.tenant_id), plain, _file_context(recording.call_id))
+    recording.file = _storage().save(f"{folder}/{secrets.token_hex(8)}.opus.encrypted", ContentFile(encrypted))
     recording.bytes, recording.duration_ms, recording.begins_at_ms = len(plain), duration_ms, begins_at_ms
     recording.problem = recording.problem or problem[:200]
     recording.state = Recording.State.READY
@@ -151,7 +151,7 @@ def give_up(recording: Recording, problem: str) -> None:
 
 
 @contextlib.contextmanager
-def opened_recording(recording: Recording) -> Iterator[SealedFile]:
+def opened_recording(recording: Recording) -> Iterator[EncryptedFile]:
     """Hold the file of a recording that is ready, open.
 
     Raises:
@@ -160,7 +160,7 @@ def opened_recording(recording: Recording) -> Iterator[SealedFile]:
     key = tenant_key(recording.tenant_id)
     file: Any
     with _storage().open(recording.file) as file:
-        yield SealedFile(file, sealed_bytes=file.size, key=key, context=_file_context(recording.call_id))
+        yield EncryptedFile(file, encrypted_bytes=file.size, key=key, context=_file_context(recording.call_id))
 
 
 def delete_recording(recording: Recording) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import tempfile
+import io
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
+import soundfile
 import sphn
 from numpy.typing import NDArray
 
@@ -28,6 +28,7 @@ SEAM_SECONDS = 0.06
 """Less than this between two messages is the network's doing: they are one sound."""
 CATCHES_UP_SECONDS = 3.0
 """For how long a network may hold a caller's sound up and then deliver it all at once."""
+STRETCH_SAMPLES = 20 * SAMPLE_RATE_HZ
 AHEAD_SECONDS = 30.0
 """How much more sound than time there may be in one direction; what comes beyond is not believed."""
 
@@ -112,16 +113,12 @@ def mux(entries: Iterable[Entry]) -> Muxed:
     ]
     if not laid:
         raise NothingRecorded("Nothing was heard in this call.")
-    first = max(0.0, min(begin for _, begin, _ in laid))
+    laid.sort(key=lambda each: each[1])
+    first = max(0.0, laid[0][1])
     last = max(begin + piece.seconds for _, begin, piece in laid)
-    stereo: Samples = np.zeros((2, round((last - first) * SAMPLE_RATE_HZ) + 1), np.float32)
-    for direction, begin, piece in laid:
-        at = max(0, round((begin - first) * SAMPLE_RATE_HZ))
-        room = stereo[direction, at : at + len(piece.sound)]
-        room[:] = piece.sound[: len(room)].astype(np.float32) / 32768
     return Muxed(
-        ogg_opus=_encoded(stereo),
-        duration_ms=round(stereo.shape[1] / SAMPLE_RATE_HZ * 1000),
+        ogg_opus=_encoded((direction, begin - first, piece) for direction, begin, piece in laid),
+        duration_ms=round((last - first) * 1000),
         begins_at_ms=round(first * 1000),
         problem=_DAMAGED if any(ear.is_damaged for ear in ears.values()) else "",
     )
@@ -174,8 +171,21 @@ def _decoded(reader: sphn.OpusStreamReader, payload: bytes) -> NDArray[np.int16]
     return (np.clip(np.concatenate(parts), -1, 1) * 32767).astype(np.int16)
 
 
-def _encoded(stereo: Samples) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="warmline-recording-") as folder:
-        path = Path(folder) / "call.opus"
-        sphn.write_opus(str(path), stereo, SAMPLE_RATE_HZ)
-        return path.read_bytes()
+def _encoded(laid: Iterable[tuple[int, float, Piece]]) -> bytes:
+    """Return stereo of pieces in the order of their beginnings, encoded a stretch at a time."""
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", SAMPLE_RATE_HZ, 2, format="OGG", subtype="OPUS") as encoder:
+        stretch: Samples = np.zeros((2 * STRETCH_SAMPLES, 2), np.float32)
+        begins, filled = 0, 0  # sample at which the stretch begins, and up to where of it there is sound
+        for direction, begin, piece in laid:
+            at = max(0, round(begin * SAMPLE_RATE_HZ) - begins)
+            while at >= STRETCH_SAMPLES:  # nothing comes before it any more
+                encoder.write(stretch[:STRETCH_SAMPLES])
+                stretch = np.concatenate([stretch[STRETCH_SAMPLES:], np.zeros((STRETCH_SAMPLES, 2), np.float32)])
+                begins, at, filled = begins + STRETCH_SAMPLES, at - STRETCH_SAMPLES, max(0, filled - STRETCH_SAMPLES)
+            filled = max(filled, at + len(piece.sound))
+            if filled > len(stretch):
+                stretch = np.concatenate([stretch, np.zeros((filled, 2), np.float32)])
+            stretch[at : at + len(piece.sound), direction] = piece.sound.astype(np.float32) / 32768
+        encoder.write(stretch[:filled])
+    return file.getvalue()

@@ -13,8 +13,7 @@ from celery import shared_task
 from django.conf import settings
 from psycopg.rows import namedtuple_row
 
-from billing.caps import tenants_to_warn, warn_owners_of
-from voice import keeping, live, statements
+from voice import keeping, ledger_days, live, statements
 from voice.calls import Fenced, end_call
 from voice.models import EndReason
 
@@ -26,14 +25,9 @@ TICKETS_KEPT_DAYS = 1
 SWEEP_SECONDS = 15.0
 RECORDINGS_SECONDS = 10.0
 DELETION_SECONDS = 3600.0
-CAPS_SECONDS = 120.0
+ROLL_UP_SECONDS = 300.0
 BEAT_SCHEDULE = {
     "sweep calls": {"task": "voice.sweep_calls", "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}},
-    "warn of caps": {
-        "task": "voice.warn_of_caps",
-        "schedule": CAPS_SECONDS,
-        "options": {"expires": CAPS_SECONDS},
-    },
     "make recordings": {
         "task": "voice.make_recordings",
         "schedule": RECORDINGS_SECONDS,
@@ -43,6 +37,11 @@ BEAT_SCHEDULE = {
         "task": "voice.delete_recordings",
         "schedule": DELETION_SECONDS,
         "options": {"expires": DELETION_SECONDS},
+    },
+    "roll up ledgers": {
+        "task": "voice.roll_up_ledgers",
+        "schedule": ROLL_UP_SECONDS,
+        "options": {"expires": ROLL_UP_SECONDS},
     },
 }
 
@@ -76,10 +75,10 @@ def delete_recordings() -> int:
     return keeping.delete_expired_recordings()
 
 
-@shared_task(name="voice.warn_of_caps")
-def warn_of_caps() -> int:
-    """Mail the owners of tenants whose calls have passed a soft cap, and return of how many."""
-    return sum(warn_owners_of(tenant_id) for tenant_id in tenants_to_warn())
+@shared_task(name="voice.roll_up_ledgers")
+def roll_up_ledgers() -> int:
+    """Add up by day what was sealed of the ledgers. See also: billing.seal_ledgers."""
+    return ledger_days.roll_up_all()
 
 
 async def sweep(*, window_seconds: float) -> int:

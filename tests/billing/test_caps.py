@@ -14,10 +14,10 @@ from django.utils import timezone
 from billing.caps import ALLOWED_SECONDS_SQL, Caps, allowed_seconds, set_caps, spend_cents, warning_seconds
 from billing.entitlements import entitlements_of
 from billing.models import Plan, Subscription, Usage
+from billing.tasks import warn_of_caps
 from tenants.models import AuditEntry, Role, Tenant, User
 from tenants.scope import enter_tenant
 from tests import factories
-from voice.tasks import warn_of_caps
 
 
 def plan(*, included_minutes: int = 1000, overage_cents: int = 12) -> Plan:

@@ -12,10 +12,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from content.crypto import DecryptionFailed
+from content.encrypted_files import EncryptedFile
 from content.keys import TenantKeyDeleted
 from content.models import Recording
 from content.recordings import opened_recording
-from content.sealing import SealedFile
 from tenants import audit
 from tenants.access import TenantRequest, tenant_access
 from tenants.models import AuditEntry, Role
@@ -48,7 +48,7 @@ def recording(request: TenantRequest, call_id: uuid.UUID) -> HttpResponse:
     return answer
 
 
-def _answer(file: SealedFile, asked: str) -> HttpResponse:
+def _answer(file: EncryptedFile, asked: str) -> HttpResponse:
     match = _RANGE.match(asked)
     if match is None or match.group(0) == "bytes=-":  # none, or several at once, which nobody needs
         return HttpResponse(file.read(), content_type="audio/ogg")

@@ -17,16 +17,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from content.crypto import DecryptionFailed
 
-FORM = b"WLS1"
+FORM = b"WLE1"
 PIECE_BYTES = 65_536
 _TAG_BYTES = 16
 _PREFIX_BYTES = 7
 _HEADER_BYTES = len(FORM) + _PREFIX_BYTES
-_SEALED_BYTES = PIECE_BYTES + _TAG_BYTES
+_ENCRYPTED_BYTES = PIECE_BYTES + _TAG_BYTES
 
 
-def seal(key: bytes, plaintext: bytes, context: bytes) -> bytes:
-    """Return a sealed file. `key`: 32 bytes; `context` must be the same when it is opened."""
+def encrypt_file(key: bytes, plaintext: bytes, context: bytes) -> bytes:
+    """Return an encrypted file. `key`: 32 bytes; `context` must be the same when it is opened."""
     cipher, prefix = AESGCM(key), os.urandom(_PREFIX_BYTES)
     last = max(0, -(-len(plaintext) // PIECE_BYTES) - 1)
     pieces = [
@@ -40,39 +40,39 @@ def seal(key: bytes, plaintext: bytes, context: bytes) -> bytes:
     return b"".join((FORM, prefix, *pieces))
 
 
-class SealedFile:
-    """A sealed file that stands open, read from where one likes.
+class EncryptedFile:
+    """An encrypted file that stands open, read from where one likes.
 
     Raises:
         DecryptionFailed: it is none. From `read` also: it was changed, or key or context is not the right one.
     """
 
-    def __init__(self, file: BinaryIO, *, sealed_bytes: int, key: bytes, context: bytes) -> None:
+    def __init__(self, file: BinaryIO, *, encrypted_bytes: int, key: bytes, context: bytes) -> None:
         header = file.read(_HEADER_BYTES)
-        body = sealed_bytes - _HEADER_BYTES
-        self._pieces = -(-body // _SEALED_BYTES)
+        body = encrypted_bytes - _HEADER_BYTES
+        self._pieces = -(-body // _ENCRYPTED_BYTES)
         if header[: len(FORM)] != FORM or body < _TAG_BYTES:
-            raise DecryptionFailed("This is no sealed file, or its beginning alone.")
+            raise DecryptionFailed("This is no encrypted file, or its beginning alone.")
         self.size = body - self._pieces * _TAG_BYTES
-        """Bytes of what was sealed."""
+        """Bytes of the plaintext."""
         self._file = file
         self._prefix = header[len(FORM) :]
         self._cipher = AESGCM(key)
         self._context = context
 
     def read(self, begin: int = 0, end: int | None = None) -> bytes:
-        """Return bytes [begin, end) of what was sealed."""
+        """Return bytes [begin, end) of the plaintext."""
         end = self.size if end is None else min(end, self.size)
         first = begin // PIECE_BYTES
         last = max(first, (end - 1) // PIECE_BYTES)
-        self._file.seek(_HEADER_BYTES + first * _SEALED_BYTES)
+        self._file.seek(_HEADER_BYTES + first * _ENCRYPTED_BYTES)
         plain = b"".join(self._open(number) for number in range(first, min(last, self._pieces - 1) + 1))
         return plain[begin - first * PIECE_BYTES : end - first * PIECE_BYTES]
 
     def _open(self, number: int) -> bytes:
         nonce = _nonce(self._prefix, number, is_last=number == self._pieces - 1)
         try:
-            return self._cipher.decrypt(nonce, self._file.read(_SEALED_BYTES), self._context)
+            return self._cipher.decrypt(nonce, self._file.read(_ENCRYPTED_BYTES), self._context)
         except InvalidTag as problem:
             raise DecryptionFailed("This file cannot be opened with the tenant's key.") from problem
 
