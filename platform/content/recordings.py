@@ -42,10 +42,13 @@ _ENTRY = struct.Struct("<BII")
 _BEGIN_SQL = """
     INSERT INTO content_recording (
         id, tenant_id, call_id, state, started_at, keep_days, problem, file, bytes, duration_ms, begins_at_ms, attempts
-    ) VALUES (%s, %s, %s, 'recording', now(), %s, '', '', 0, 0, 0, 0) ON CONFLICT (tenant_id, call_id) DO NOTHING
+    ) VALUES (%s, %s, %s, 'recording', now(), %s, '', '', 0, 0, 0, 0) ON CONFLICT (tenant_id, call_id)
+        DO UPDATE SET stopped_at = NULL WHERE content_recording.state = 'recording'
 """
+"""Another gateway may have had the call before: what that one recorded is a part of it."""
 _STOP_SQL = """
-    UPDATE content_recording SET stopped_at = clock_timestamp(), problem = left(%s, 200)
+    UPDATE content_recording
+    SET stopped_at = clock_timestamp(), problem = coalesce(nullif(problem, ''), left(%s, 200))
     WHERE tenant_id = %s AND call_id = %s AND state = 'recording'
 """
 

@@ -7,14 +7,12 @@ sockets.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import datetime
 import hashlib
 import hmac
 import secrets
 import uuid
-import weakref
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -67,8 +65,8 @@ class Admitted:
     resume_token: str = dataclasses.field(repr=False)
     seconds_left: float | None = None
     """Of conversation in the tenant's period, for all its calls; None: there is no end."""
-    live_calls: int = 1
-    """Of the tenant, with this one."""
+    live_calls: int = 0
+    """Of the tenant, with this one; 0: nobody has counted."""
 
 
 def read_path(path: str) -> tuple[str, str] | None:
@@ -81,7 +79,7 @@ def read_path(path: str) -> tuple[str, str] | None:
     return None
 
 
-class _Crowded(Exception):
+class Crowded(Exception):
     """Another admission of the same tenant is under way; nothing was done."""
 
     def __init__(self, tenant_id: uuid.UUID) -> None:
@@ -89,33 +87,14 @@ class _Crowded(Exception):
         self.tenant_id = tenant_id
 
 
-class Doors:
-    """Where callers come in. Of one tenant's callers, one at a time waits with a connection of the pool in its hands.
+async def admit(pool: AsyncConnectionPool[Any], request: Request, options: Options, *, wait: bool) -> Admitted:
+    """Decide on a request and open its call. `wait`: for other admissions of the same tenant.
 
-    Who finds others of the tenant's before him waits here, in memory: the connections are for other tenants' callers.
+    Raises:
+        Refused
+        Crowded: there are such, and it is not to wait.
+        psycopg.Error: the database cannot be reached.
     """
-
-    def __init__(self, pool: AsyncConnectionPool[Any], options: Options) -> None:
-        self._pool = pool
-        self._options = options
-        self._queues: weakref.WeakValueDictionary[uuid.UUID, asyncio.Lock] = weakref.WeakValueDictionary()
-
-    async def admit(self, request: Request) -> Admitted:
-        """Decide on a request and open its call.
-
-        Raises:
-            Refused
-            psycopg.Error: the database cannot be reached.
-        """
-        try:
-            return await _admit(self._pool, request, self._options, wait=False)
-        except _Crowded as crowd:
-            queue = self._queues.setdefault(crowd.tenant_id, asyncio.Lock())
-        async with queue:
-            return await _admit(self._pool, request, self._options, wait=True)
-
-
-async def _admit(pool: AsyncConnectionPool[Any], request: Request, options: Options, *, wait: bool) -> Admitted:
     secret = hash_secret(request.secret) if request.kind == "ticket" else request.secret
     limits = {"tenant_calls_per_minute": options.tenant_calls_per_minute, "fleet_calls": options.fleet_calls}
     async with pool.connection() as connection:
@@ -127,7 +106,7 @@ async def _admit(pool: AsyncConnectionPool[Any], request: Request, options: Opti
             await asked.execute(statements.ADMISSION_BY[request.kind], {"secret": secret, **limits})
             entered, locked, standing = await door.fetchone(), await lock.fetchone(), await asked.fetchone()
             if locked is not None and locked[0] is False and entered is not None:
-                raise _Crowded(entered.tenant_id)
+                raise Crowded(entered.tenant_id)
             refusal = _refusal(request, entered, standing)
             # A ticket stays used when its call is refused.
             if refusal is None:

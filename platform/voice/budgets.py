@@ -39,11 +39,14 @@ class Budget:
     live_calls: int = 1
     """Of all processes: so fast it is used up."""
     read_at: float = -math.inf
+    is_unsure: bool = False
+    """Something changed that nobody has counted."""
 
     def note(self, left_seconds: float | None, live_calls: int, at: float) -> None:
         self.left_seconds = math.inf if left_seconds is None else left_seconds
         self.live_calls = max(1, live_calls)
         self.read_at = at
+        self.is_unsure = False
 
     def lasts(self, at: float) -> float:
         """Return for how many more seconds the calls may go on; infinite where there is no end."""
@@ -52,7 +55,8 @@ class Budget:
         return self.left_seconds / self.live_calls - (at - self.read_at)
 
     def is_due(self, at: float, every_seconds: float) -> bool:
-        return at - self.read_at >= (UNLIMITED_READ_SECONDS if math.isinf(self.left_seconds) else every_seconds)
+        pause_seconds = UNLIMITED_READ_SECONDS if math.isinf(self.left_seconds) else every_seconds
+        return self.is_unsure or at - self.read_at >= pause_seconds
 
 
 class Budgets:
@@ -64,10 +68,17 @@ class Budgets:
         self._of: dict[uuid.UUID, Budget] = {}
 
     def join(self, tenant_id: uuid.UUID, *, left_seconds: float | None, live_calls: int) -> Budget:
-        """Count a call in, with what its admission found: calls that go on learn at once that there is one more."""
+        """Count a call in, with what its admission found: calls that go on learn at once that there is one more.
+
+        Args:
+            live_calls: 0 where nothing was asked, as when a caller comes back: it is read soon.
+        """
         budget = self._of.setdefault(tenant_id, Budget())
         budget.calls += 1
-        budget.note(left_seconds, live_calls, time.monotonic())
+        if live_calls:
+            budget.note(left_seconds, live_calls, time.monotonic())
+        else:
+            budget.is_unsure = True
         return budget
 
     def leave(self, tenant_id: uuid.UUID) -> None:

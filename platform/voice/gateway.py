@@ -20,16 +20,16 @@ from gpu_workers import protocol
 from gpu_workers.protocol import CloseCode
 from provisioning.backends import OpenBackends
 from voice import live, metrics
-from voice.admission import Admitted, Doors, Refused, Request, read_path
+from voice.admission import Admitted, Refused, Request, read_path
 from voice.budgets import Budgets
 from voice.caller_protocol import EXTENSION
 from voice.calls import DATABASE_AWAY, Ending, close_call, keep_writing
 from voice.checkpoints import QuietCalls
+from voice.doors import Doors
 from voice.frames import ABNORMAL, Frames
 from voice.models import EndReason
 from voice.ongoing import OngoingCall, now
 from voice.options import Options
-from voice.rates import Rates
 from voice.reaching import reached_worker
 from voice.recording import Recorder, Recordings
 from voice.relay import pump, run_until_first, splice
@@ -61,10 +61,6 @@ class Gateway:
         self.doors = Doors(pool, options)
         self.recordings = Recordings(pool, options)
         self.budgets = Budgets(pool, options)
-        self.rates: Rates[str] = Rates(options.address_calls_per_minute)
-        """By address, asked before the database is."""
-        self.key_rates: Rates[str] = Rates(options.tenant_calls_per_minute)
-        """By public key, likewise: of what comes with tickets each is known to have been asked for."""
         self.is_draining = False
         self.calls: set[asyncio.Task[None]] = set()
         self.goodbye = asyncio.Event()
@@ -113,24 +109,13 @@ class Gateway:
             raise Refused(CloseCode.GOING_AWAY)
         if request is None:
             raise Refused(CloseCode.AGENT_UNKNOWN)
-        self._refuse_crowds(request)
         with tracer.start_as_current_span("admit"):
             try:
                 async with asyncio.timeout(self.options.database_seconds):
-                    return await self.doors.admit(request)
+                    return await self.doors.admit(request, callers=len(self.calls))
             except DATABASE_AWAY as problem:
                 log.warning("database.away", problem=repr(problem))
                 raise Refused(CloseCode.TRY_AGAIN_LATER) from problem
-
-    def _refuse_crowds(self, request: Request) -> None:
-        """Refuse whom there is no room for, and who asks too often, before that costs anything."""
-        at = time.monotonic()
-        if not self.rates.take(request.address, at):
-            raise Refused(CloseCode.RATE_LIMITED)
-        if self.options.most_calls and len(self.calls) > self.options.most_calls:
-            raise Refused(CloseCode.TRY_AGAIN_LATER)
-        if request.kind == "public_key" and not self.key_rates.take(request.secret, at):
-            raise Refused(CloseCode.RATE_LIMITED)
 
     async def _conduct(self, caller: CallerSocket, admitted: Admitted, began: float) -> None:
         """Hold an opened call, and close it however it ends."""

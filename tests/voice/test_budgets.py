@@ -30,6 +30,8 @@ def test_a_budget_lasts_as_long_as_there_are_few_calls() -> None:
     assert budget.lasts(5.0) == math.inf
     budget.note(60.0, 3, 100.0)
     assert (budget.lasts(100.0), budget.lasts(110.0), budget.lasts(121.0)) == (20.0, 10.0, -1.0)
+    budget.is_unsure = True
+    assert budget.lasts(110.0) == 10.0 and budget.is_due(101.0, 5.0)
     budget.note(None, 3, 130.0)
     assert budget.lasts(1e9) == math.inf
     assert budget.is_due(190.0, 5.0) and not budget.is_due(150.0, 5.0)
