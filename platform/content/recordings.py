@@ -192,6 +192,9 @@ def _remove(recording: Recording, *, but: str = "") -> None:
     for name in _files_in(storage, folder):
         if (path := f"{folder}/{name}") != but:
             storage.delete(path)
+    if not but:
+        with contextlib.suppress(OSError):  # a part that came too late: whatever is left is encrypted
+            storage.delete(folder)
 
 
 def _files_in(storage: Storage, folder: str) -> list[str]:

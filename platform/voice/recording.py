@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -162,7 +161,6 @@ class Recorder:
         self._writing.cancel()
         await asyncio.gather(self._writing, return_exceptions=True)
         await self._write()
-        began = time.monotonic()
         try:
             async with (
                 asyncio.timeout(self._shared.options.database_seconds),
@@ -173,4 +171,4 @@ class Recorder:
                 await stop_recording(connection, tenant_id=self._tenant_id, call_id=self._call_id, problem=self.problem)
         except DATABASE_AWAY as problem:
             # Whoever makes the file of it waits for a minute after the call's end, and then does without.
-            log.warning("recording.end_not_noted", problem=repr(problem), seconds=round(time.monotonic() - began, 1))
+            log.warning("recording.end_not_noted", problem=repr(problem))

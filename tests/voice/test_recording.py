@@ -239,6 +239,7 @@ def test_recordings_go_when_the_plan_or_their_agent_says(acme: Tenant, rival: Te
     assert tasks.delete_recordings() == 3
     assert [state_of(each) for each in (young, old, short, never_longer)] == ["ready", "deleted", "deleted", "deleted"]
     assert files_of(young) and not files_of(old) and not files_of(short) and not files_of(never_longer)
+    assert not (FOLDER / recordings.folder_of(old.tenant_id, old.call_id)).exists()
     assert tasks.delete_recordings() == 0
 
 
