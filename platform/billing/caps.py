@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import structlog
 from django.conf import settings
@@ -160,9 +161,10 @@ def _mail(tenant: Tenant, entitled: Any) -> tuple[str, str]:
         if entitled.left_seconds is None
         else f"Calls stop in {max(0, entitled.left_seconds) // 60:,} minutes of conversation."
     )
+    began = timezone.localtime(entitled.period_started_at, ZoneInfo(tenant.time_zone))
     body = (
         f"{tenant.name} has used {entitled.used_minutes:,} minutes of conversation since "
-        f"{timezone.localtime(entitled.period_started_at):%-d %B}, which is past the limit that you wanted to be told "
+        f"{began:%-d %B}, which is past the limit that you wanted to be told "
         f"of. Minutes beyond the plan's cost ${entitled.spend_cents / 100:,.2f} so far.\n\n{stops}\n\n"
         f"See and change your limits: {settings.PUBLIC_URL}/t/{tenant.slug}/limits/\n"
     )

@@ -90,8 +90,9 @@ def delete_expired_recordings() -> int:
 def _to_be_deleted() -> list[Recording]:
     if key_is_deleted():
         return list(Recording.objects.exclude(state=Recording.State.DELETED))
-    subscribed = Subscription.objects.exists()
-    days = entitlements_of().retention_days if subscribed else 0
+    if not Subscription.objects.exists():
+        return []  # nothing says for how long
+    days = entitlements_of().retention_days
     return [each for each in recordings.expired_recordings(plan_days=days) if not _is_live(each)]
 
 
