@@ -168,6 +168,7 @@ MODAL_TOKEN_ID = env.text("MODAL_TOKEN_ID", "")
 MODAL_TOKEN_SECRET = env.secret("MODAL_TOKEN_SECRET") or ""
 MODAL_ENVIRONMENT = env.text("MODAL_ENVIRONMENT", "")
 REGION = env.text("WARMLINE_REGION", "local")
+EDGE_REGION_HEADER = env.text("EDGE_REGION_HEADER", "")
 # Managed services. Only the operator says where they are: tenants' keys go there.
 ELEVENLABS_URL = env.text("WORKER_ELEVENLABS_URL", "https://api.elevenlabs.io").rstrip("/")
 CARTESIA_URL = env.text("WORKER_CARTESIA_URL", "https://api.cartesia.ai").rstrip("/")

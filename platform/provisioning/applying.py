@@ -49,16 +49,20 @@ QUIET_SECONDS = 5.0
 LONGEST_DRAIN = datetime.timedelta(hours=1)
 
 
-def apply_pool(tenant_id: uuid.UUID, pool_id: uuid.UUID) -> bool:
-    """Bring a pool about, deploying where needed; return False where another process is at it."""
+def apply_pool(tenant_id: uuid.UUID, pool_id: uuid.UUID, *, at: datetime.datetime | None = None) -> bool:
+    """Bring a pool about, deploying where needed; return False where another process is at it.
+
+    Args:
+        at: the moment for which its warm hours are asked; None: now.
+    """
     with locking() as locks, only_one(locks, _lock_name(pool_id)) as is_ours:
         if not is_ours:
             return False
         with enter_tenant(tenant_id):
             wanted = _wanted_deployment(pool_id)
         if wanted is not None and wanted.state in Deployment.UNFINISHED and wanted.is_due:
-            _deploy(wanted)
-        _tend(tenant_id, pool_id)
+            _deploy(wanted, at)
+        _tend(tenant_id, pool_id, at)
         return True
 
 
@@ -99,12 +103,12 @@ def _wanted_deployment(pool_id: uuid.UUID) -> Deployment | None:
 
 
 # --- deploying -------------------------------------------------------------------------------------------------------
-def _deploy(deployment: Deployment) -> None:
+def _deploy(deployment: Deployment, at: datetime.datetime | None) -> None:
     """Take a deployment from pending to ready, or to where it is primed, or note why not."""
     with _in(deployment):
         if deployment.state == Deployment.State.PENDING:
             deployment.start_deploying()
-        autoscaling = deployment.pool.autoscaling
+        autoscaling = deployment.pool.autoscaling_at(at or timezone.now())
     spec = deployment.specification
     try:
         _ask(deployment, lambda backend: backend.deploy(spec, autoscaling))
@@ -153,14 +157,14 @@ def _note_failure(deployment: Deployment, problem: BackendError) -> None:
 
 
 # --- tending ---------------------------------------------------------------------------------------------------------
-def _tend(tenant_id: uuid.UUID, pool_id: uuid.UUID) -> None:
+def _tend(tenant_id: uuid.UUID, pool_id: uuid.UUID, at: datetime.datetime | None = None) -> None:
     with enter_tenant(tenant_id):
         pool = Pool.objects.get(pk=pool_id)
         _retire_replaced(pool)
-        standing = list(pool.deployments.standing().select_related("pool"))
+        standing = list(pool.deployments.standing().select_related("pool__tenant"))
     for deployment in standing:
         try:
-            _tend_deployment(deployment)
+            _tend_deployment(deployment, at or timezone.now())
         except BackendError as problem:
             _note_problem(deployment, problem.sentence)
 
@@ -188,9 +192,9 @@ def _retire(deployment: Deployment) -> None:
         _note(deployment, "deployment.draining")
 
 
-def _tend_deployment(deployment: Deployment) -> None:
+def _tend_deployment(deployment: Deployment, at: datetime.datetime) -> None:
     is_draining = deployment.state == Deployment.State.DRAINING
-    wanted = deployment.pool.autoscaling
+    wanted = deployment.pool.autoscaling_at(at)
     if is_draining:
         wanted = Autoscaling(max_containers=wanted.max_containers, scaledown_window_seconds=2)
     try:
@@ -198,6 +202,8 @@ def _tend_deployment(deployment: Deployment) -> None:
             _ask(deployment, lambda backend: backend.scale(deployment.ref, wanted))
             with _in(deployment):
                 deployment.remember_scaling(wanted)
+                if deployment.pool.warm_hours and not is_draining:
+                    _note(deployment, "deployment.scaled", **dataclasses.asdict(wanted))
         elif deployment.was_followed_lately:
             return
         report = _ask(deployment, lambda backend: backend.status(deployment.ref))

@@ -35,6 +35,7 @@ from voice.recording import Recorder, Recordings
 from voice.relay import pump, run_until_first, splice
 from voice.sockets import CallerFault, CallerSocket, SideLost, WorkerSocket, WorkerUnavailable
 from voice.starting import parts_of, services_of, start_of, warn_before_seconds
+from voice.whereabouts import region_of_request
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("warmline.gateway")
@@ -126,7 +127,7 @@ class Gateway:
             began=began,
             setup_ms=round((time.monotonic() - began) * 1000),
         )
-        call.region = admitted.region
+        call.region = call.caller_region = admitted.region
         trace.get_current_span().set_attributes(
             {"call.id": str(call.call_id), "tenant.id": str(call.tenant_id), "agent": admitted.agent_slug}
         )
@@ -427,5 +428,6 @@ def _read_request(scope: Mapping[str, Any], options: Options) -> Request | None:
         secret=address[1],
         origin=headers.get(b"origin", b"").decode("latin-1"),
         address=caller_address,
+        region=region_of_request(scope.get("query_string", b""), headers, edge_header=options.edge_region_header),
         received_at=now(),
     )

@@ -20,6 +20,9 @@ REQUESTS_REFUSED = Counter(
 RECORDINGS_CUT_SHORT = Counter(
     "warmline_gateway_recordings_cut_short_total", "Recordings that stopped before their call did."
 )
+REFUSED_PLACES = Counter(
+    "warmline_gateway_refused_places_total", "Places in which no session could be had.", ["region", "reason"]
+)
 CALLS = Counter("warmline_gateway_calls_total", "Calls ended, by reason and boot.", ["end_reason", "boot"])
 MESSAGES = Counter("warmline_gateway_messages_total", "Messages passed on.", ["direction"])
 BYTES = Counter("warmline_gateway_bytes_total", "Bytes passed on.", ["direction"])

@@ -86,6 +86,7 @@ async def calling(
     url: str,
     *,
     origin: str | None = None,
+    headers: dict[str, str] | None = None,
     receive_buffer_bytes: int | None = None,
     forwarded_for: str | None = None,
 ) -> AsyncIterator[Caller]:
@@ -110,7 +111,7 @@ async def calling(
         max_queue=4,
         close_timeout=1,
         origin=origin,  # type: ignore[arg-type]
-        additional_headers={"X-Forwarded-For": forwarded_for} if forwarded_for else {},
+        additional_headers={**(headers or {}), **({"X-Forwarded-For": forwarded_for} if forwarded_for else {})},
     ) as connection:
         yield Caller(connection)
 

@@ -5,6 +5,7 @@ See also: gateway_process, which adds it to the registry of backends.
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import time
 import uuid
@@ -46,6 +47,8 @@ class ScriptedBackend:
         match ref.name.split("-"):
             case ["scripted", port] if port.isdigit():
                 pass
+            case ["scripted", "hanging", *_]:
+                await asyncio.Event().wait()  # past every limit that it was given
             case ["scripted", "full", *_]:
                 raise AtCapacity("All scripted places are taken.")
             case _:

@@ -52,6 +52,8 @@ LEAST_ROLES = {
     "pool": Role.VIEWER,
     "pool_new": Role.DEVELOPER,
     "pool_change": Role.DEVELOPER,
+    "pool_hours_change": Role.DEVELOPER,
+    "pools_region_change": Role.DEVELOPER,
     "pool_switch": Role.DEVELOPER,
     "container_log": Role.DEVELOPER,
     "calendar": Role.VIEWER,

@@ -155,3 +155,18 @@ def test_a_rivals_call_is_not_found_under_ones_own_address(
     client_of: Any, calls: dict[str, Call], rival: Tenant, charlie: User
 ) -> None:
     assert client_of(charlie).get(f"/t/rival/calls/{calls['well'].pk}/").status_code == 404
+
+
+def test_a_call_tells_where_it_was_held_and_where_not(client_of: Any, acme: Tenant, bob: User) -> None:
+    refused = [
+        {"region": "eu-west", "is_own": True, "waited_ms": 15_003, "why": "worker_timed_out"},
+        {"region": "ca-central", "is_own": False, "waited_ms": 12, "why": "worker_at_capacity"},
+    ]
+    with enter_tenant(acme.id):
+        agent = factories.create_agent()
+        call = factories.create_call(agent, region="us-east", caller_region="eu-west", refused_places=refused)
+    said = words(client_of(bob).get(f"/t/acme/calls/{call.pk}/").content.decode())
+    assert "Region United States, East the caller is near Europe, West" in said
+    assert (
+        "Europe, West: worker timed out after 15.00 s Canada, Central, shared: worker at capacity after 12 ms" in said
+    )

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from provisioning.backends import make_backend
 from provisioning.backends.contract import BackendError
-from provisioning.models import Container, CostEntry, Deployment
+from provisioning.models import Container, CostEntry, Deployment, Pool
 from tenants.scope import enter_operator
 
 
@@ -63,10 +63,25 @@ def document_of(deployment: Deployment) -> dict[str, Any]:
         "problem": problem,
         "desired_autoscaling": dataclasses.asdict(deployment.pool.autoscaling),
         "actual_autoscaling": actual,
+        "warm_hours": _warm_hours(deployment.pool),
         "containers": containers,
         "first_boots": deployment.priming.get("boots", []),
         "boots": Counter(boots),
         "cost_today_nano_dollars": sum(costs.values_list("nano_dollars", flat=True)),
+    }
+
+
+def _warm_hours(pool: Pool) -> dict[str, Any] | None:
+    """Return a pool's windows, which of them holds now, and what changes next; None where it has none."""
+    if not pool.warm_hours:
+        return None
+    now = timezone.now()
+    held, change = pool.schedule.window_at(now), pool.schedule.next_change(now)
+    return {
+        "time_zone": pool.tenant.time_zone,
+        "windows": pool.warm_hours,
+        "now": held and held.to_document(),
+        "next_change": change and {"at": change[0].isoformat(), **change[1]._asdict()},
     }
 
 
@@ -90,4 +105,6 @@ def _line(document: dict[str, Any]) -> str:
         f"          {document['name']}",
         f"          {limits}; containers: {containers}; first boots: {boots}; ${dollars:.4f} today",
     ]
+    if (warm := document["warm_hours"]) and (change := warm["next_change"]):
+        parts.append(f"          warm hours: {change['min_containers']} warm from {change['at']}")
     return "\n".join([*parts, f"          {document['problem']}"] if document["problem"] else parts)
