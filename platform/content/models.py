@@ -1,4 +1,4 @@
-"""What is encrypted with the tenant's key: what was said and heard in calls, and keys of services that agents use.
+"""What is encrypted with the tenant's key: what was said and heard in calls, keys of services and accounts.
 
 Calls are named by plain ids: these tables may live in another database than the calls do.
 """
@@ -151,3 +151,16 @@ class ServiceKey(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.get_provider_display()} …{self.last_four}"
+
+
+class AccountCredentials(TenantOwned):
+    """What opens an account that a tenant has with a provider of containers. The account is named by its plain id."""
+
+    account_id = models.UUIDField()
+    credentials = EncryptedJSONField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "account_id"], name="credentials_once_per_account")]
+
+    def __str__(self) -> str:
+        return f"Credentials of {self.account_id}"

@@ -25,6 +25,7 @@ from provisioning.backends.contract import (
     BackendError,
     BackendUnreachable,
     ContainerReport,
+    CredentialsRefused,
     DeploymentReport,
     DeploymentUnknown,
     SessionUnavailable,
@@ -167,6 +168,9 @@ def _tend(tenant_id: uuid.UUID, pool_id: uuid.UUID, at: datetime.datetime | None
             _tend_deployment(deployment, at or timezone.now())
         except BackendError as problem:
             _note_problem(deployment, problem.sentence)
+            if isinstance(problem, CredentialsRefused) and _has_drained_long(deployment):
+                # Nobody here can stop it any more: the account's owner took the token back.
+                _become_stopped(deployment, StopReason.LOST)
 
 
 def _retire_replaced(pool: Pool) -> None:
@@ -243,7 +247,12 @@ def _bring_back(deployment: Deployment, autoscaling: Autoscaling) -> DeploymentR
 def _is_drained(deployment: Deployment, report: DeploymentReport) -> bool:
     draining_for = timezone.now() - deployment.state_changed_at
     is_quiet = report.is_idle and draining_for.total_seconds() > QUIET_SECONDS
-    return is_quiet or draining_for > LONGEST_DRAIN
+    return is_quiet or _has_drained_long(deployment)
+
+
+def _has_drained_long(deployment: Deployment) -> bool:
+    is_draining = deployment.state == Deployment.State.DRAINING
+    return is_draining and timezone.now() - deployment.state_changed_at > LONGEST_DRAIN
 
 
 def _stop(deployment: Deployment) -> None:

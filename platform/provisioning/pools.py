@@ -86,6 +86,12 @@ def try_again(*, pool: Pool, actor: User | None) -> None:
     audit.record(action="pool.tried_again", target=pool, actor=actor)
 
 
+def deploy_again(backend: str) -> None:
+    """Bring about all pools of a backend anew: they are to stand in another account."""
+    for pool in Pool.objects.enabled().filter(backend=backend):
+        _save(pool)
+
+
 def choose_region(*, tenant: Tenant, region: str, actor: User | None) -> None:
     """Say where the entered tenant's callers mostly are: pools there are tried first. "local": nowhere in particular.
 

@@ -92,6 +92,8 @@ tenant: list[URLPattern | URLResolver] = [
     path("services/", services.service_keys, name="service_keys"),
     path("services/<uuid:key_id>/remove/", services.remove_service_key, name="remove_service_key"),
     path("limits/", limits.limits, name="limits"),
+    path("services/accounts/<slug:backend>/", services.own_account_change, name="own_account_change"),
+    path("services/accounts/<uuid:account_id>/remove/", services.own_account_remove, name="own_account_remove"),
     path("audit/", people.audit_trail, name="audit"),
 ]
 operator: list[URLPattern | URLResolver] = [

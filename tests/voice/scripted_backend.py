@@ -9,11 +9,12 @@ import asyncio
 import datetime
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from provisioning.backends.contract import (
+    AccountRef,
     AtCapacity,
     Autoscaling,
     BackendUnreachable,
@@ -23,6 +24,7 @@ from provisioning.backends.contract import (
     DeploymentSpec,
     GrantedSession,
     PrimingReport,
+    Rates,
     ReportedState,
 )
 
@@ -80,11 +82,19 @@ class ScriptedBackend:
     async def stop(self, ref: DeploymentRef) -> None:
         return None
 
-    async def deployments(self) -> Sequence[DeploymentRef]:
+    async def deployments(self, account: AccountRef | None = None) -> Sequence[DeploymentRef]:
         return ()
 
     async def read_log(self, ref: DeploymentRef, container: str, *, max_bytes: int = 65_536) -> str:
         return ""
 
-    async def costs(self, since: datetime.datetime, until: datetime.datetime) -> Sequence[BilledCost]:
+    async def costs(
+        self, since: datetime.datetime, until: datetime.datetime, account: AccountRef | None = None
+    ) -> Sequence[BilledCost]:
         return ()
+
+    async def rates(self) -> Rates | None:
+        return None
+
+    async def account_name(self, credentials: Mapping[str, str]) -> str:
+        return "scripted"

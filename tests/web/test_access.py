@@ -26,6 +26,8 @@ ARGUMENTS: dict[str, Any] = {
     "membership_id": NOBODYS,
     "invitation_id": NOBODYS,
     "key_id": NOBODYS,
+    "account_id": NOBODYS,
+    "backend": "nowhere",
     "tenant_id": NOBODYS,
     "agent_slug": "nobodys",
     "number": 1,
@@ -79,6 +81,8 @@ LEAST_ROLES = {
     "service_keys": Role.ADMIN,
     "remove_service_key": Role.ADMIN,
     "limits": Role.OWNER,
+    "own_account_change": Role.ADMIN,
+    "own_account_remove": Role.ADMIN,
     "audit": Role.ADMIN,
 }
 OPERATORS = {"fleet", "fleet_live_calls", "tenant_standing"}

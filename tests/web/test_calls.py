@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from provisioning.models import CostEntry
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests.web import factories
@@ -126,6 +127,26 @@ def test_a_call_shows_all_that_is_known_of_it(client_of: Any, calls: dict[str, C
     # The cost, to the nano-dollar.
     assert "$0.000428" in said and "428,400 nano-dollars" in said
     assert "42.000 s at 10,200 nano-dollars a second: 428,400 nano-dollars" in said
+
+
+def test_a_call_shows_what_the_provider_billed_beside_the_estimate(
+    client_of: Any, calls: dict[str, Call], bob: User
+) -> None:
+    call = calls["slow"]
+    address = f"/t/acme/calls/{call.pk}/"
+    assert "Total provisional" in words(client_of(bob).get(address).content.decode())
+    with enter_tenant(call.tenant_id):
+        CostEntry.objects.create(
+            call_id=call.pk,
+            part="active",
+            source="provider",
+            nano_dollars=-8_400,
+            occurred_at=call.started_at,
+            idempotency_key="billed",
+        )
+    said = words(client_of(bob).get(address).content.decode())
+    assert "billed less than estimated: 8,400 nano-dollars" in said
+    assert "Total as billed $0.000420" in said
 
 
 def test_a_live_call_follows_itself(client_of: Any, calls: dict[str, Call], bob: User) -> None:

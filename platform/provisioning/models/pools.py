@@ -13,8 +13,9 @@ from django.db import models
 from django.utils import timezone
 
 from provisioning import prices
-from provisioning.backends import BACKENDS
+from provisioning.backends import BACKENDS, OWN_ACCOUNTS
 from provisioning.backends.contract import Autoscaling, DeploymentSpec
+from provisioning.models.accounts import Account, PriceList
 from provisioning.regions import REGIONS
 from provisioning.warm_hours import Kept, WarmHours, WindowRefused, read_windows
 from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
@@ -148,17 +149,27 @@ class Pool(TenantOwned):
         return max(self.min_containers, *(window.min_containers for window in read_windows(self.warm_hours)), 0)
 
     @property
+    def account(self) -> Account | None:
+        """The tenant's own account that new deployments are made in; None: the operator's."""
+        if self.backend not in OWN_ACCOUNTS:
+            return None
+        return Account.objects.of_backend(self.backend).in_use().for_tenant(self.tenant_id).first()
+
+    @property
     def rate_nano_dollars_per_second(self) -> int:
-        """What one of its containers costs, by today's prices."""
+        """What one of its containers costs, by today's prices: the provider's, as far as it tells them."""
+        price_list = PriceList.objects.in_force(self.backend, timezone.now().date())
         return prices.rate_of(
             gpu=self.gpus[0] if self.gpus else "",
             cpu_millicores=self.cpu_millicores,
             memory_mib=self.memory_mib,
             region=self.region,
+            told=price_list.told if price_list else None,
         )
 
     def spec(self) -> DeploymentSpec:
         """Return what a backend is to run."""
+        account = self.account
         return DeploymentSpec(
             environment=settings.ENVIRONMENT,
             tenant_id=str(self.tenant_id),
@@ -169,6 +180,7 @@ class Pool(TenantOwned):
             **{field: getattr(self, field) for field in self.SPEC_FIELDS if field not in ("gpu", "snapshots")},
             gpu=self.gpus,
             snapshots=self.snapshots and self.snapshots_given_up_at is None,
+            account=str(account.pk) if account else "",
         )
 
     def give_up_snapshots(self) -> None:

@@ -16,7 +16,8 @@ from billing.entitlements import entitlements_of
 from provisioning import pools as journeys
 from provisioning.backends import make_backend
 from provisioning.backends.contract import BackendError
-from provisioning.models import Container, Deployment, Pool
+from provisioning.importing import bill_problem_of
+from provisioning.models import BilledHour, Container, Deployment, Pool
 from provisioning.standing import pool_standings
 from tenants.access import TenantRequest, tenant_access
 from tenants.models import Role
@@ -91,6 +92,8 @@ def _pool_page(
     status: int = 200,
 ) -> HttpResponse:
     """`problem`: what is wrong with the windows as a whole."""
+    deployments = list(Deployment.objects.filter(pool=found)[:6])
+    bills = BilledHour.objects.filter(deployment__in=deployments).by_deployment()
     context = {
         "pool": found,
         "form": form or PoolForm.of_pool(found, is_operators=request.tenant.is_house),
@@ -98,7 +101,9 @@ def _pool_page(
         "windows_problem": problem,
         "week": strips_of(found.schedule.windows),
         "standing": pool_standings([found])[0],
-        "deployments": Deployment.objects.filter(pool=found)[:6],
+        "account": found.account,
+        "deployments": [(deployment, bills.get(deployment.pk)) for deployment in deployments],
+        "bill_problem": bill_problem_of(request.tenant, found.backend),
         "containers": Container.objects.filter(deployment__pool=found).select_related("deployment")[:MOST_CONTAINERS],
     }
     return page_or_fragment(request, "web/pools/pool.html", "state", context, status=status)
