@@ -138,6 +138,7 @@ class ServiceKey(TenantOwned):
         ELEVENLABS = "elevenlabs", "ElevenLabs"
         CARTESIA = "cartesia", "Cartesia"
         DEEPGRAM = "deepgram", "Deepgram"
+        OPENAI = "openai", "OpenAI"
 
     provider = models.CharField(max_length=20, choices=Provider.choices)
     secret = EncryptedTextField()

@@ -14,6 +14,7 @@ import structlog
 from opentelemetry import trace
 from psycopg_pool import AsyncConnectionPool
 
+from agents.engines import worker_of
 from gpu_workers.protocol import Part, Start
 from provisioning.backends import BackendUnknown, OpenBackends
 from provisioning.backends.contract import AtCapacity, Backend, BackendError, GrantedSession, SessionUnavailable
@@ -51,8 +52,9 @@ async def reached_worker(
         WorkerAtCapacity, WorkerTimedOut, WorkerUnavailable: of the last place tried.
     """
     async with asyncio.timeout(options.database_seconds), pool.connection() as connection:
-        places = await find_places(connection, tenant_id=call.tenant_id, worker=engine, region=call.caller_region)
-    problem = WorkerUnavailable(f"No {engine} workers are deployed for this tenant.")
+        kind = worker_of(engine)
+        places = await find_places(connection, tenant_id=call.tenant_id, worker=kind, region=call.caller_region)
+    problem = WorkerUnavailable(f"No {kind} workers are deployed for this tenant.")
     left_seconds = options.reserve_seconds  # for sessions; a handshake has its own limit
     async with contextlib.AsyncExitStack() as held:
         for left, place in zip(range(len(places), 0, -1), places, strict=True):

@@ -25,7 +25,7 @@ from tests.modal_server.pools import become_ready, modal_for_pools, state_of
 from tests.modal_server.processes import TENANTS, ModalServer
 from tests.voice.callers import Caller, calling, ready
 from tests.voice.processes import wait_until
-from tests.voice.test_engines import call, publish_with
+from tests.voice.spoken_calls import call, publish_with
 from voice.models import Call, Session
 from voice.tickets import call_address, issue_ticket
 from voice.wav_caller import write_wav

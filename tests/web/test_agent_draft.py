@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from agents.models import Agent
+from agents.start import agent_document
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests.web import factories
-from web.agent_editor import Field, Row, make_editor, read_draft
+from web.agent_editor import make_editor, read_draft
+from web.agent_editor.fields import Field, Row
 
 ADDRESS = "/t/acme/agents/front-desk/draft/"
 
@@ -36,7 +38,7 @@ def form_of(draft: dict[str, Any]) -> dict[str, Any]:
     def fields_of(row: Row) -> list[Field]:
         return [*row.fields, *(field for question in row.questions for field in question.fields), *row.more]
 
-    fields = [*editor.basics, *editor.words]
+    fields = [*editor.basics, *editor.words, *editor.recording]
     for row in (*editor.facts, *editor.intents):
         fields += fields_of(row)
     sent = {field.path: str(field.value) for field in fields if field.kind != "check"}
@@ -68,6 +70,44 @@ def test_every_template_goes_through_the_form_as_it_is(template: str) -> None:
         if each.vertical == template:
             sent = form_of(each.config)
             assert read_draft(sent, sent["tools"], each.config) == each.config
+
+
+def test_recording_is_chosen_with_its_words_and_its_days(client_of: Any, agent: Agent, dora: User) -> None:
+    client = client_of(dora)
+    chosen = {"recording.enabled": "on", "recording.announcement": "{business} listens in.", "recording.keep_days": "7"}
+    client.post(ADDRESS, form_of(agent.draft) | chosen | {"action": "publish"})
+    live = stored(agent).live_version
+    assert live is not None and live.config["recording"] == {
+        "enabled": True,
+        "announcement": "{business} listens in.",
+        "keep_days": 7,
+    }
+    told = agent_document(live.config, business_name="Acme")["greeting"]
+    assert told.startswith("Acme listens in. ") and "recording" not in agent_document(live.config)
+    sent = form_of(stored(agent).draft)
+    del sent["recording.enabled"]
+    client.post(ADDRESS, sent)
+    assert stored(agent).draft["recording"]["enabled"] is False
+    assert read_draft(form_of(stored(agent).draft), [], stored(agent).draft)["recording"]["keep_days"] == 7
+
+
+@pytest.mark.parametrize(
+    ("changed", "where", "sentence"),
+    [
+        ({"engine": "moshi"}, "id_recording_enabled", "Moshi cannot tell callers"),
+        ({"recording.keep_days": "a week"}, "id_recording_keep_days", "whole number"),
+        ({"recording.keep_days": "0"}, "id_recording_keep_days", "1 or more"),
+        ({"recording.announcement": "{doctor} listens."}, "id_recording_announcement", "Nothing fills"),
+    ],
+)
+def test_what_cannot_be_recorded_is_not_published(
+    client_of: Any, agent: Agent, dora: User, changed: dict[str, str], where: str, sentence: str
+) -> None:
+    before = stored(agent).live_version
+    sent = {**form_of(agent.draft), "recording.enabled": "on", **changed, "action": "publish"}
+    page = client_of(dora).post(ADDRESS, sent).content.decode()
+    assert sentence in problems_on(page)[where]
+    assert stored(agent).live_version == before
 
 
 def test_what_is_typed_is_saved_and_not_yet_live(client_of: Any, agent: Agent, dora: User) -> None:
@@ -149,7 +189,9 @@ def test_what_is_wrong_stands_beside_its_field_and_the_draft_is_kept(client_of: 
         ({"intents.0.tool": "take_message"}, "id_intents_0_arguments", "The tool take_message takes no “service”."),
         ({"intents.0.arguments": "service"}, "id_intents_0_arguments", "The tool book_appointment needs"),
         ({"intents.0.questions.0.choices": ""}, "id_intents_0_questions_0_choices", "choices"),
-        ({"engine": "abacus"}, "id_engine", "This must be one of cascade, moshi."),
+        ({"engine": "abacus"}, "id_engine", "This must be one of cascade, moshi, openai_realtime."),
+        ({"engine": "openai_realtime"}, "id_voice", "OpenAI Realtime speaks with one of marin, cedar"),
+        ({"realtime.model": "gpt-9", "engine": "openai_realtime"}, "id_realtime_model", "one of gpt-realtime-2.1"),
         ({"name": "x" * 90}, "id_name", "at most 80 characters"),
         ({"intents.0.questions.1.from_hour": "nine"}, "id_intents_0_questions_1_from_hour", "a whole number"),
         ({"intents.0.questions.1.from_hour": "99"}, "id_intents_0_questions_1_from_hour", "12 or less"),
@@ -165,8 +207,7 @@ def test_each_mistake_is_told_in_a_sentence(
     assert sentence in said
     if field in problems_on(page):
         assert sentence in problems_on(page)[field]
-    (typed,) = change.values()
-    assert html.escape(typed) in page or typed in html.unescape(page)
+    assert all(html.escape(typed) in page or typed in html.unescape(page) for typed in change.values())
 
 
 def test_a_draft_with_problems_shows_them_when_it_is_opened_again(client_of: Any, agent: Agent, dora: User) -> None:

@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from agents import engines
 from provisioning.regions import REGIONS
 from web import charts
 
@@ -22,6 +23,12 @@ register = template.Library()
 
 NOTHING = "–"
 NANO_DOLLARS = 1_000_000_000
+
+
+@register.filter
+def engine_name(engine: str) -> str:
+    """Return "Cascade" for "cascade"."""
+    return engines.NAMES.get(engine, engine)
 
 
 @register.filter

@@ -69,7 +69,7 @@ def service_keys(request: TenantRequest) -> HttpResponse:
 def remove_service_key(request: TenantRequest, key_id: str) -> HttpResponse:
     key = get_object_or_404(ServiceKey, pk=key_id)
     keys.remove_service_key(key=key, actor=request.user)
-    messages.success(request, f"The key of {key.get_provider_display()} is removed: agents speak with their own voice.")
+    messages.success(request, f"The key of {key.get_provider_display()} is removed: agents do without it.")
     return redirect("web:service_keys", tenant_slug=request.tenant.slug)
 
 
