@@ -167,6 +167,9 @@ LOCAL_SUPERVISOR_TOKEN = env.secret("LOCAL_SUPERVISOR_TOKEN") or ""
 MODAL_TOKEN_ID = env.text("MODAL_TOKEN_ID", "")
 MODAL_TOKEN_SECRET = env.secret("MODAL_TOKEN_SECRET") or ""
 MODAL_ENVIRONMENT = env.text("MODAL_ENVIRONMENT", "")
+# The model hub that `fetch_weights` downloads from; its token for weights that are given to some alone.
+HF_TOKEN = env.secret("HF_TOKEN") or ""
+HF_ENDPOINT = env.text("HF_ENDPOINT", "")
 REGION = env.text("WARMLINE_REGION", "local")
 EDGE_REGION_HEADER = env.text("EDGE_REGION_HEADER", "")
 # Managed services. Only the operator says where they are: tenants' keys go there.
