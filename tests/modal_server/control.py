@@ -34,11 +34,12 @@ def make_control(state: State, fleet: Fleet) -> web.Application:
         return web.json_response({})
 
     async def change(request: web.Request) -> web.Response:
-        """Set what is there (images, weights, bill, prices), stop an App, revoke a token; fail restores or a build."""
+        """Set what is there (images, weights, bill, prices, tokens), stop an App; fail restores or a build."""
         document = await request.json()
         workspace = state.workspace(document.get("workspace", next(iter(state.workspace_names.values()))))
         workspace.rates = document.get("rates", workspace.rates)
         state.credentials.pop(document.get("revoke", ""), None)
+        state.credentials |= document.get("admit", {})
         if document.get("stop") in workspace.apps:
             workspace.apps[document["stop"]].state = api_pb2.APP_STATE_STOPPED
         for name in document.get("images", []):
