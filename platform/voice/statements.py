@@ -58,7 +58,7 @@ _ADMISSION = f"""
         agent.archived_at IS NOT NULL AS archived, agent.allowed_origins, agent.calls_per_minute,
         version.id AS version_id, version.engine, version.config,
         subscription.status AS subscription_status,
-        subscription.status = 'trialing' AND subscription.trial_ends_at <= now() AS trial_has_ended,
+        subscription.calls_end_at <= now() AS calls_have_ended,
         plan.max_concurrent_calls,
         {_SECONDS_LEFT} AS seconds_left,
         (SELECT count(*) FROM voice_calllease lease WHERE lease.tenant_id = tenant.id AND lease.expires_at > now())

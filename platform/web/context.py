@@ -12,6 +12,7 @@ from billing.entitlements import Entitlements, entitlements_of
 from billing.models import Subscription
 from tenants.lookups import memberships_of
 from tenants.models import Membership, Role
+from web.billing_banner import billing_banner
 
 
 def _entitled() -> Entitlements | None:
@@ -41,6 +42,7 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
         "may_develop": may(Role.DEVELOPER),
         "may_administer": may(Role.ADMIN),
         "belongings": SimpleLazyObject(lambda: memberships_of(signed_in_id) if signed_in_id else []),
+        "billing_banner": SimpleLazyObject(lambda: billing_banner() if tenant is not None else None),
         "environment": settings.ENVIRONMENT,
         "gateway_url": settings.GATEWAY_URL,
     }
