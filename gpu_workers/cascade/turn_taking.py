@@ -149,9 +149,10 @@ class TurnTaking(FrameProcessor):
         self._in_turn = False
         await self.broadcast_frame(UserStoppedSpeakingFrame)
         if self._are_tones(pause):
-            return
-        if not words.strip():
+            words = ""
+        if not words.strip() and not self._keys:  # while keys are pressed, nobody is spoken to
             await self.push_frame(NothingSaidFrame())
+        if not words.strip():
             return
         await self.push_frame(
             CallerTurnFrame(

@@ -149,6 +149,15 @@ DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "Warmline <no-reply@localhos
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'filebased'}.EmailBackend"
 EMAIL_FILE_PATH = STATE_DIR / "mail"
 
+# --- billing -------------------------------------------------------------------------------------------------------
+# Without a key the platform runs and bills nobody (docs/billing.md).
+STRIPE_SECRET_KEY = env.secret("STRIPE_SECRET_KEY") or ""
+STRIPE_WEBHOOK_SECRET = env.secret("STRIPE_WEBHOOK_SECRET") or ""
+STRIPE_API_URL = env.text("STRIPE_API_URL", "https://api.stripe.com").rstrip("/")
+STRIPE_PAGES = env.words("STRIPE_PAGES", "https://checkout.stripe.com,https://billing.stripe.com")
+STRIPE_AUTOMATIC_TAX = env.boolean("STRIPE_AUTOMATIC_TAX", default=False)
+BILLING_GRACE_DAYS = env.integer("BILLING_GRACE_DAYS", 7)
+
 # --- background work -----------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
@@ -200,6 +209,16 @@ STATIC_URL = "/static/"
 STATIC_ROOT = STATE_DIR / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": STATE_DIR / "files"}},
+    # What was heard in calls, encrypted. Any storage that can list a folder will do, one over S3 for instance.
+    "recordings": {
+        "BACKEND": env.text("RECORDINGS_STORAGE", "django.core.files.storage.FileSystemStorage"),
+        "OPTIONS": env.document("RECORDINGS_STORAGE_OPTIONS")
+        or {
+            "location": str(STATE_DIR / "recordings"),
+            "file_permissions_mode": 0o600,
+            "directory_permissions_mode": 0o700,
+        },
+    },
     "staticfiles": {
         "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
         if PRODUCTION
@@ -223,14 +242,16 @@ CONTENT_SECURITY_POLICY = {
         "object-src": ["'none'"],
         "base-uri": ["'none'"],
         "frame-ancestors": ["'none'"],
-        "form-action": ["'self'"],
+        # A button of ours that leads to Stripe: browsers hold the pages after it to this, too.
+        "form-action": ["'self'", *(STRIPE_PAGES if STRIPE_SECRET_KEY else [])],
     },
     # Alpine, which the operator's admin is built on, evaluates expressions: its policy is in tenants.middleware.
     "EXCLUDE_URL_PREFIXES": ("/admin/",),
 }
 _https = PUBLIC_URL.startswith("https://")
 SECURE_SSL_REDIRECT = env.boolean("SECURE_SSL_REDIRECT", default=True) and _https
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.boolean("BEHIND_PROXY", default=False) else None
+BEHIND_PROXY = env.boolean("BEHIND_PROXY", default=False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _https
 SECURE_HSTS_PRELOAD = _https

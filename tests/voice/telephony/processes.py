@@ -111,7 +111,9 @@ def telephone_exchange(
         telephony = TelephonyProcess(folder, gateway_url=gateway_url, **more)
         with running(telephony.process):
             web = WebProcess(
-                folder, gateway_url=gateway_url, TWILIO_URL=twilio.url, TELEPHONY_URL=telephony.url, **more
+                folder,
+                gateway_url=gateway_url,
+                more={"TWILIO_URL": twilio.url, "TELEPHONY_URL": telephony.url, **more},
             )
             with running(web.process):
                 yield twilio, telephony, web

@@ -48,7 +48,9 @@ def twilio(
     twilio = TwilioProcess(tmp_path)
     with running(twilio.process), supervisor_with_a_pool(acme, tmp_path, monkeypatch) as reached:
         web = WebProcess(
-            tmp_path, gateway_url="ws://127.0.0.1:1", TWILIO_URL=twilio.url, TELEPHONY_URL=f"ws://127.0.0.1:{port}"
+            tmp_path,
+            gateway_url="ws://127.0.0.1:1",
+            more={"TWILIO_URL": twilio.url, "TELEPHONY_URL": f"ws://127.0.0.1:{port}"},
         )
         monkeypatch.setattr(settings, "TWILIO_URL", twilio.url)
         monkeypatch.setattr(settings, "TELEPHONY_WEBHOOK_URL", web.url)
