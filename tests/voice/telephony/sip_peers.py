@@ -156,11 +156,14 @@ class PlainPeer:
         first = text.split(" ", 2)
         return Answer(int(first[1]) if first[0] == "SIP/2.0" else 0, text)
 
-    def reply(self, request: Answer, status: str) -> None:
+    def point_at(self, port: int) -> None:
+        self._to = "127.0.0.1", port
+
+    def reply(self, request: Answer, status: str, *more: str) -> None:
         """Answer a request of theirs."""
         names = ("via", "from", "to", "call-id", "cseq")
         lines = [line for line in request.text.split("\r\n") if line.partition(":")[0].lower() in names]
-        self.send("\r\n".join([f"SIP/2.0 {status}", *lines, "Content-Length: 0", "", ""]).encode())
+        self.send("\r\n".join([f"SIP/2.0 {status}", *lines, *more, "Content-Length: 0", "", ""]).encode())
 
     def ask(self, method: str, *more: str, body: str = "") -> Answer:
         """Send a request, and return its final answer."""

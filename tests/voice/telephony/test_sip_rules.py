@@ -16,6 +16,7 @@ from voice.telephony.sip.answering import caller_of, numbers_of
 from voice.telephony.sip.door import Door
 from voice.telephony.sip.media import NoCommonSound, read_offer, write_answer
 from voice.telephony.sip.options import SipOptions
+from voice.telephony.sip.registration import Registrar
 from voice.telephony.sip.rtp import HEADER, RtpLine
 
 PEER = ("127.0.0.1", 4000)
@@ -195,6 +196,8 @@ def test_a_peer_that_sends_too_much_is_not_listened_to(settings_of_sip: Any) -> 
         ({"RTP_PORTS": "16384"}, "SIP_RTP_PORTS must be two ports"),
         ({"PASSWORDS": "secret"}, "must be pairs like pbx:secret"),
         ({"ALLOWED_PEERS": "trunk.example.com"}, "must be addresses, networks"),
+        ({"REGISTER": "pbx.example.com"}, "SIP_REGISTER must be like"),
+        ({"REGISTER": "sip:pbx@pbx.example.com"}, "names pbx, who has no password"),
         ({"ALLOWED_PEERS": "pbx@192.0.2.7"}, "names pbx, which has no password"),
     ],
 )
@@ -202,4 +205,6 @@ def test_a_setting_that_is_not_of_its_form_is_named(
     settings_of_sip: Any, values: dict[str, str], sentence: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
-        Door(settings_of_sip(**values))
+        options = settings_of_sip(**values)
+        Door(options)
+        Registrar.read_all(options)

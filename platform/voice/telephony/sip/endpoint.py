@@ -20,6 +20,7 @@ from voice.telephony.sip.door import Door
 from voice.telephony.sip.leg import ALLOW, SipLeg
 from voice.telephony.sip.media import NoCommonSound, read_offer
 from voice.telephony.sip.options import SipOptions
+from voice.telephony.sip.registration import Registrar, Registration
 from voice.telephony.sip.rtp import NoPortLeft
 from voice.telephony.sip.timers import SessionTimer
 from voice.telephony.sip.wire import Arrived, SipWire
@@ -53,6 +54,11 @@ class SipEndpoint:
         self._door = Door(options)
         self._wire = SipWire(self._door, self._take)
         self._here = (options.public_address, options.port)
+        self._registrations = [
+            Registration(self._wire, self._door, registrar, here=self._here)
+            for registrar in Registrar.read_all(options)
+        ]
+        self._registering: list[asyncio.Task[None]] = []
         self._ringing: dict[tuple[str | None, str], _Ringing] = {}
         self._legs: dict[tuple[str, str], SipLeg] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -62,10 +68,14 @@ class SipEndpoint:
         await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: self._wire, local_addr=(self._options.host, self._options.port)
         )
+        self._registering = [asyncio.create_task(each.keep(), name="register") for each in self._registrations]
         log.info("sip.started", port=self._options.port, peers=len(self._options.allowed_peers))
 
     async def close(self) -> None:
         """Stop listening, once the calls are over."""
+        for task in self._registering:
+            task.cancel()
+        await asyncio.gather(*self._registering, return_exceptions=True)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
         self._wire.close()

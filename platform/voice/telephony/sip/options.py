@@ -21,6 +21,8 @@ class SipOptions:
     allowed_peers: tuple[str, ...]
     """As voice.telephony.sip.door reads them."""
     passwords: dict[str, str] = dataclasses.field(repr=False)
+    register: tuple[str, ...]
+    """As voice.telephony.sip.registration reads them."""
     messages_per_second: int
     """Of one peer; what is more is dropped."""
     media_timeout_seconds: float
@@ -50,6 +52,7 @@ class SipOptions:
             rtp_ports=_read_ports(env.text("SIP_RTP_PORTS", "16384-16583")),
             allowed_peers=tuple(env.words("SIP_ALLOWED_PEERS")),
             passwords=_read_passwords(env.secret("SIP_PASSWORDS") or ""),
+            register=tuple(env.words("SIP_REGISTER")),
             messages_per_second=env.integer("SIP_MESSAGES_PER_SECOND", 200),
             media_timeout_seconds=env.decimal("SIP_MEDIA_TIMEOUT_SECONDS", 30.0),
             min_session_seconds=env.integer("SIP_MIN_SESSION_SECONDS", 90),
