@@ -59,6 +59,7 @@ class CloseCode(enum.IntEnum):
         member._value_ = code
         member.reason = reason
         member.resumable = resumable
+        """Whether a client that was in a call may come back to it."""
         return member
 
     NORMAL = 1000, "The call has ended."
@@ -67,13 +68,15 @@ class CloseCode(enum.IntEnum):
     UNSUPPORTED_DATA = 1003, "Messages must be binary."
     MESSAGE_TOO_BIG = 1009, "A message was longer than the limit."
     INTERNAL_ERROR = 1011, "The server failed: the call was recorded and can be tried again."
-    TRY_AGAIN_LATER = 1013, "No place is free at the moment: try again later."
+    TRY_AGAIN_LATER = 1013, "No place is free at the moment: try again later.", True
 
     TICKET_UNKNOWN = 4401, "This ticket is not known, has expired, or was used before."
     TENANT_SUSPENDED = 4402, "This account is suspended."
     ORIGIN_REFUSED = 4403, "This page may not call this agent."
     AGENT_UNKNOWN = 4404, "This agent does not exist or has no published version."
     TIMED_OUT = 4408, "Nothing was heard for too long."
+    RESUMED_ELSEWHERE = 4409, "This call goes on over another connection."
+    CANNOT_RESUME = 4410, "This call cannot be joined again: it has ended, or its token is not known or was used."
     TENANT_BUSY = 4429, "All lines of this business are busy: try again later."
     RATE_LIMITED = 4430, "Too many calls in a short time: try again later."
     SPEND_CAP = 4431, "This account has reached its limit for the month."
@@ -177,6 +180,14 @@ class Utterance:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ToolRun:
+    """A tool that was run earlier in a call."""
+
+    name: str
+    ok: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Service:
     """A managed service that does one part of a cascade's work, with the tenant's key for it."""
 
@@ -203,7 +214,9 @@ class Start:
     trace: dict[str, str] = dataclasses.field(default_factory=dict)
     """W3C trace context: `traceparent`."""
     history: tuple[Utterance, ...] = ()
-    """The conversation so far, oldest first; empty for a new call."""
+    """The conversation so far, oldest first; empty for a new call. A worker with one goes on from there."""
+    tools_run: tuple[ToolRun, ...] = ()
+    """What was done in it, oldest first: nothing of it is to be done again unasked."""
     parts: dict[str, Part] = dataclasses.field(default_factory=dict)
     """By what they do, `stt`, `tts` or `llm`: workers to use in place of the cascade's own."""
     services: dict[str, Service] = dataclasses.field(default_factory=dict)
@@ -236,6 +249,7 @@ class Start:
                 codec=str(document.get("codec", "opus")),
                 trace=dict(document.get("trace") or {}),
                 history=tuple(Utterance(said["role"], said["text"]) for said in document.get("history") or ()),
+                tools_run=tuple(ToolRun(str(run["name"]), bool(run["ok"])) for run in document.get("tools_run") or ()),
                 parts={
                     str(name): Part(str(part["url"]), {str(key): str(value) for key, value in part["headers"].items()})
                     for name, part in (document.get("parts") or {}).items()

@@ -38,6 +38,7 @@ from provisioning.backends import BACKENDS, OpenBackends  # noqa: E402
 from voice.caller_protocol import CallerProtocol  # noqa: E402
 from voice.gateway import Gateway  # noqa: E402
 from voice.options import Options  # noqa: E402
+from voice.takeovers import hear_takeovers  # noqa: E402
 
 refuse_insecure_start()
 log = structlog.get_logger(__name__)
@@ -144,9 +145,15 @@ async def running_gateway() -> AsyncIterator[Gateway]:
             _drain_before_stopping(gateway)
             log.info("gateway.started", region=options.region)
             _collect_garbage_seldom()
-            writing = asyncio.create_task(gateway.quiet_calls.keep_writing(), name="write checkpoints")
+            beside = [
+                asyncio.create_task(gateway.quiet_calls.keep_writing(), name="write checkpoints"),
+                asyncio.create_task(
+                    hear_takeovers(options.database_url, gateway.hear_takeover), name="hear of takeovers"
+                ),
+            ]
             yield gateway
-            writing.cancel()
+            for task in beside:
+                task.cancel()
     finally:
         await pool.close()
         stop_tracing()

@@ -35,12 +35,14 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """What a caller came with. `kind`: `ticket` or `public_key`; `origin` is empty where no browser sent one."""
+    """What a caller came with. `kind`: `ticket`, `public_key` or `resume_token`; `origin` is empty where no browser
+    sent one; `can_resume`: the client comes back by itself when its connection is lost."""
 
     kind: str
     secret: str = dataclasses.field(repr=False)
     origin: str = ""
     address: str = ""
+    can_resume: bool = False
     received_at: datetime.datetime = dataclasses.field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
 
 
@@ -62,15 +64,21 @@ class Admitted:
     config: dict[str, Any]
     max_seconds: int
     resume_token: str = dataclasses.field(repr=False)
+    can_resume: bool = False
 
 
 def read_path(path: str) -> tuple[str, str] | None:
-    """Return (kind, secret) of a caller's address: `/call/TICKET/api/chat` or `/agent/PUBLIC_KEY/api/chat`."""
+    """Return (kind, secret) of a caller's address.
+
+    They are `/call/TICKET/api/chat`, `/agent/PUBLIC_KEY/api/chat` and `/call/resume/TOKEN/api/chat`.
+    """
     match path.strip("/").split("/"):
         case ["call", ticket, "api", "chat"]:
             return "ticket", ticket
         case ["agent", public_key, "api", "chat"] if "\0" not in public_key:  # which the database refuses
             return "public_key", public_key
+        case ["call", "resume", token, "api", "chat"]:
+            return "resume_token", token
     return None
 
 
@@ -93,7 +101,7 @@ async def admit(pool: AsyncConnectionPool[Any], request: Request, options: Optio
             refusal = _refusal(request, entered, standing)
             # A ticket stays used when its call is refused.
             if refusal is None:
-                admitted = _admitted(entered, standing, options)
+                admitted = _admitted(entered, standing, request, options)
                 await _open(connection, admitted, standing, request, options)
     if refusal is not None:
         raise Refused(refusal)
@@ -142,7 +150,7 @@ def _parts_of_origin(origin: str) -> tuple[str, str] | None:
     return (parts.scheme, parts.netloc) if parts.scheme and parts.netloc else None
 
 
-def _admitted(entered: Any, standing: Any, options: Options) -> Admitted:
+def _admitted(entered: Any, standing: Any, request: Request, options: Options) -> Admitted:
     asked_seconds = getattr(entered, "max_seconds", None) or options.max_call_seconds
     return Admitted(
         call_id=uuid.uuid4(),
@@ -158,7 +166,8 @@ def _admitted(entered: Any, standing: Any, options: Options) -> Admitted:
         engine=standing.engine,
         config=standing.config,
         max_seconds=min(asked_seconds, options.max_call_seconds),
-        resume_token=secrets.token_urlsafe(24),
+        resume_token=secrets.token_urlsafe(24) if request.can_resume else "",
+        can_resume=request.can_resume,
     )
 
 
@@ -176,7 +185,8 @@ async def _open(
             "region": admitted.region,
             "started_at": request.received_at,
             "caller_address_hash": _address_hash(request.address, options),
-            "resume_token_hash": hash_secret(admitted.resume_token),
+            "max_seconds": admitted.max_seconds,
+            "resume_token_hash": hash_secret(admitted.resume_token) if admitted.can_resume else "",
         },
     )
     await connection.execute(

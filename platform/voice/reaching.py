@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -16,12 +15,17 @@ from psycopg_pool import AsyncConnectionPool
 
 from gpu_workers.protocol import Part, Start
 from provisioning.backends import BackendUnknown, OpenBackends
-from provisioning.backends.contract import AtCapacity, BackendError, GrantedSession, SessionUnavailable
+from provisioning.backends.contract import AtCapacity, BackendError, SessionUnavailable
 from provisioning.placing import Place, find_places
-from voice.ongoing import HeldSession, OngoingCall, now
+from voice.calls import DATABASE_AWAY
+from voice.held import HeldSession
+from voice.ongoing import OngoingCall
 from voice.options import Options
-from voice.sockets import WorkerAtCapacity, WorkerSocket, WorkerTimedOut, WorkerUnavailable
+from voice.sockets import WorkerAtCapacity, WorkerOccupied, WorkerSocket, WorkerTimedOut, WorkerUnavailable
 
+AGAIN_SECONDS = 3.0
+"""How long the place that a call had is tried, before it gets another one."""
+AGAIN_PAUSE_SECONDS = 0.1
 PART_SECONDS = 5.0
 """How long a call waits for a worker that does a part of the work, before it goes on with what the cascade has."""
 
@@ -38,33 +42,36 @@ async def reached_worker(
     start: Start,
     parts: Sequence[str],
     options: Options,
+    *,
+    again: HeldSession | None = None,
 ) -> AsyncIterator[WorkerSocket]:
     """Hold a worker that can talk for the length of the block, and give its place back after it.
 
     Args:
+        again: a place that the call had, which is tried first.
         parts: kinds of worker that do a part of its work. One that cannot be had is left out of its `start`.
 
     Raises:
         WorkerAtCapacity, WorkerTimedOut, WorkerUnavailable: of the last place tried.
     """
-    async with asyncio.timeout(options.database_seconds), pool.connection() as connection:
-        places = await find_places(connection, tenant_id=call.tenant_id, worker=engine, region=call.region)
+    places = await _places_for(engine, pool, call, options)
     problem = WorkerUnavailable(f"No {engine} workers are deployed for this tenant.")
     deadline = time.monotonic() + options.reserve_seconds
     async with contextlib.AsyncExitStack() as held:
-        endpoints = [await held.enter_async_context(_part(kind, pool, backends, call)) for kind in parts]
+        endpoints = [await held.enter_async_context(_part(kind, pool, backends, call, options)) for kind in parts]
         start = dataclasses.replace(
             start, parts={kind: each for kind, each in zip(parts, endpoints, strict=True) if each}
         )
         first_message = start.to_message()
-        for place in places:
+        tries = [(place.name, _worker_at(place, backends, call, first_message, deadline, options)) for place in places]
+        if again is not None:
+            tries.insert(0, ("the place that it had", _worker_again(again, backends, call, first_message, options)))
+        for name, attempt in tries:
             try:
-                worker = await held.enter_async_context(
-                    _worker_at(place, backends, call, first_message, deadline, options)
-                )
+                worker = await held.enter_async_context(attempt)
                 break
             except WorkerUnavailable as refusal:
-                log.warning("place.refused", deployment=place.name, problem=str(refusal))
+                log.warning("place.refused", deployment=name, problem=str(refusal))
                 problem = refusal
         else:
             raise problem
@@ -82,34 +89,82 @@ async def _worker_at(
             granted = await backend.start_session(place.ref, timeout_ms=max(1, round((deadline - asked) * 1000)))
     except (BackendError, BackendUnknown) as problem:
         raise _as_ours(problem) from problem
-    session = _held_session(place, granted, asked)
+    session = HeldSession.at(place, granted, asked)
     call.grant(session)
+    async with _talking(session, backends, call, first_message, options.handshake_seconds, options) as socket:
+        session.connect_ms = round((time.monotonic() - session.granted) * 1000)
+        yield socket
+
+
+@contextlib.asynccontextmanager
+async def _worker_again(
+    session: HeldSession, backends: OpenBackends, call: OngoingCall, first_message: bytes, options: Options
+) -> AsyncIterator[WorkerSocket]:
+    """Hold a worker on the place that the call had with another gateway, which may not have let go of it yet."""
+    deadline = time.monotonic() + AGAIN_SECONDS
+    call.grant(session)
+    async with contextlib.AsyncExitStack() as held:
+        while True:
+            try:
+                seconds = max(AGAIN_PAUSE_SECONDS, deadline - time.monotonic())
+                worker = await held.enter_async_context(
+                    _talking(session, backends, call, first_message, seconds, options)
+                )
+                break
+            except WorkerOccupied:
+                if time.monotonic() + AGAIN_PAUSE_SECONDS > deadline:
+                    session.end("gateway_lost")
+                    raise
+                await asyncio.sleep(AGAIN_PAUSE_SECONDS)
+        session.last_seen = None
+        yield worker
+
+
+@contextlib.asynccontextmanager
+async def _talking(
+    session: HeldSession,
+    backends: OpenBackends,
+    call: OngoingCall,
+    first_message: bytes,
+    seconds: float,
+    options: Options,
+) -> AsyncIterator[WorkerSocket]:
+    """Hold the connection to a place that was granted; in the end the place is given back."""
+    reach = session.reach
+    assert reach is not None
+    socket = WorkerSocket(
+        reach.url,
+        reach.headers,
+        first_message=first_message,
+        timeout_seconds=seconds,
+        silence_seconds=options.worker_silence_seconds,
+    )
+    is_ours = True
     try:
-        socket = WorkerSocket(
-            granted.url, granted.headers, first_message=first_message, timeout_seconds=options.handshake_seconds
-        )
         with tracer.start_as_current_span("connect"):
             await socket.__aenter__()
-        session.connect_ms = round((time.monotonic() - session.granted) * 1000)
         try:
             yield socket
         finally:
             await socket.close()
+    except WorkerOccupied:
+        is_ours = False
+        raise
     except WorkerUnavailable as problem:
         session.end(problem.close_code.name.lower())
         raise
     finally:
-        with contextlib.suppress(BackendError):  # it ends by itself when nobody is connected
-            await backend.end_session(place.ref, granted.ref)
+        if is_ours and not call.leaves_workers:
+            with contextlib.suppress(BackendError, BackendUnknown):  # it ends by itself when nobody is connected
+                await (await backends.get(reach.backend)).end_session(reach.ref, reach.session_ref)
 
 
 @contextlib.asynccontextmanager
 async def _part(
-    kind: str, pool: AsyncConnectionPool[Any], backends: OpenBackends, call: OngoingCall
+    kind: str, pool: AsyncConnectionPool[Any], backends: OpenBackends, call: OngoingCall, options: Options
 ) -> AsyncIterator[Part | None]:
     """Hold a place on a worker that does a part of the work; None where there is none in time."""
-    async with pool.connection() as connection:
-        places = await find_places(connection, tenant_id=call.tenant_id, worker=kind, region=call.region)
+    places = await _places_for(kind, pool, call, options)
     deadline = time.monotonic() + PART_SECONDS
     for place in places:
         asked = time.monotonic()
@@ -119,7 +174,7 @@ async def _part(
         except (BackendError, BackendUnknown) as problem:
             log.warning("part.refused", part=kind, deployment=place.name, problem=str(problem))
             continue
-        session = _held_session(place, granted, asked, role=kind)
+        session = HeldSession.at(place, granted, asked, role=kind)
         call.grant_part(session)
         try:
             yield Part(granted.url, dict(granted.headers))
@@ -132,20 +187,20 @@ async def _part(
     yield None
 
 
-def _held_session(place: Place, granted: GrantedSession, asked: float, *, role: str = "engine") -> HeldSession:
-    return HeldSession(
-        role=role,
-        id=uuid.uuid4(),
-        pool_id=place.pool_id,
-        deployment_id=place.deployment_id,
-        region=place.region,
-        container=granted.container or "",
-        backend_ref=granted.ref,
-        rate_nano_dollars_per_second=place.rate_nano_dollars_per_second,
-        granted_at=now(),
-        granted=time.monotonic(),
-        reserve_ms=round((time.monotonic() - asked) * 1000),
-    )
+async def _places_for(
+    worker: str, pool: AsyncConnectionPool[Any], call: OngoingCall, options: Options
+) -> Sequence[Place]:
+    """Return where a kind of worker can be; while the database is away, where it could be when last asked."""
+    try:
+        async with asyncio.timeout(options.database_seconds), pool.connection() as connection:
+            found = await find_places(connection, tenant_id=call.tenant_id, worker=worker, region=call.region)
+    except DATABASE_AWAY as problem:
+        if worker not in call.places:
+            raise
+        log.warning("database.away", problem=repr(problem))
+        return call.places[worker]
+    call.places[worker] = found
+    return found
 
 
 def _as_ours(problem: BackendError | BackendUnknown) -> WorkerUnavailable:

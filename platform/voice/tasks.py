@@ -15,11 +15,12 @@ from psycopg.rows import namedtuple_row
 from voice import live, statements
 from voice.calls import Fenced, end_call
 from voice.models import EndReason
+from voice.options import Options
 
 log = structlog.get_logger(__name__)
 
-RESUME_WINDOW_SECONDS = 60
-"""A call without a checkpoint for so long has lost its gateway."""
+MARGIN_SECONDS = 30.0
+"""A call without a checkpoint for so much longer than its caller has to come back has lost its gateway for good."""
 TICKETS_KEPT_DAYS = 1
 SWEEP_SECONDS = 15.0
 BEAT_SCHEDULE = {
@@ -30,7 +31,7 @@ BEAT_SCHEDULE = {
 @shared_task(name="voice.sweep_calls")
 def sweep_calls() -> int:
     """Close orphaned calls from their last checkpoint, and return how many. Crosses tenants, as the operator's role."""
-    return asyncio.run(sweep(window_seconds=RESUME_WINDOW_SECONDS))
+    return asyncio.run(sweep(window_seconds=Options.from_environment().resume_seconds + MARGIN_SECONDS))
 
 
 async def sweep(*, window_seconds: float) -> int:
