@@ -43,6 +43,7 @@ tracer = trace.get_tracer("warmline.gateway")
 
 STATS_SECONDS = 3.0
 """How often a caller is told figures while nothing happens."""
+WORD_SECONDS = 1.0
 CLOSE_NOTICE_SECONDS = 0.5
 TELL_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.2
@@ -377,13 +378,15 @@ class Conversation:
         """Tell the caller the call's figures after each turn, and now and then."""
         call = self.call
         while True:
+            # A token that was used is void as soon as the one after it has surely arrived.
+            waits_for_word = call.resumes > 0 and not call.spent_token_is_void
             try:
-                async with asyncio.timeout(STATS_SECONDS):
+                async with asyncio.timeout(WORD_SECONDS if waits_for_word else STATS_SECONDS):
                     await call.turn_was_heard.wait()
             except TimeoutError:
                 call.settle_gap()
             call.turn_was_heard.clear()
-            if call.resumes and not call.spent_token_is_void and call.from_caller.messages > self._heard_at_return:
+            if waits_for_word and call.from_caller.messages > self._heard_at_return:
                 call.spent_token_is_void = True
                 call.news.set()
             gap_ms, call.clock.untold_gap_ms = call.clock.untold_gap_ms, None

@@ -130,9 +130,7 @@ class Gateway:
             raise Refused(CloseCode.GOING_AWAY)
         with tracer.start_as_current_span("come back"):
             try:
-                returned = await come_back(
-                    self.pool, request.secret, is_held=self.conversations.__contains__, options=self.options
-                )
+                returned = await come_back(self.pool, request.secret, is_held=self._holds, options=self.options)
             except DATABASE_AWAY as problem:
                 log.warning("database.away", problem=repr(problem))
                 raise Refused(CloseCode.TRY_AGAIN_LATER) from problem
@@ -144,6 +142,10 @@ class Gateway:
         conversation = self.conversations.get(returned.call_id)
         if conversation is None or not conversation.arrive(caller, returned.resume_token):
             raise Refused(CloseCode.CANNOT_RESUME)
+
+    def _holds(self, call_id: uuid.UUID, epoch: int) -> bool:
+        conversation = self.conversations.get(call_id)
+        return conversation is not None and conversation.call.epoch == epoch
 
     async def _conduct(
         self, caller: CallerSocket, admitted: Admitted, call: OngoingCall, *, again: HeldSession | None = None
@@ -169,9 +171,12 @@ class Gateway:
                 self.quiet_calls.remove(call)
                 writing.cancel()
                 await asyncio.gather(writing, return_exceptions=True)
-                if self.conversations.get(call.call_id) is conversation:
-                    del self.conversations[call.call_id]
-                await self._close(conversation, call, ending)
+                try:
+                    await self._close(conversation, call, ending)
+                finally:
+                    # Not sooner: who came back meanwhile would take the call over from the database.
+                    if self.conversations.get(call.call_id) is conversation:
+                        del self.conversations[call.call_id]
 
     async def _close(self, conversation: Conversation, call: OngoingCall, ending: Ending) -> None:
         """Tell both sides, give the place back and write the end, side by side: none waits for another."""

@@ -296,7 +296,9 @@ class OngoingCall:
 
     def _hear_part(self, document: dict[str, Any]) -> None:
         """Take in how a container that does a part of the work came to be."""
-        session = next((each for each in self.sessions if each.role == document.get("part") != "engine"), None)
+        session = next(
+            (each for each in reversed(self.sessions) if each.role == document.get("part") != "engine"), None
+        )
         if session is None or not session.hear_boot(document):
             return self._complain("part metadata")
         self.news.set()

@@ -52,12 +52,12 @@ class Returned:
 
 
 async def come_back(
-    pool: AsyncConnectionPool[Any], token: str, *, is_held: Callable[[uuid.UUID], bool], options: Options
+    pool: AsyncConnectionPool[Any], token: str, *, is_held: Callable[[uuid.UUID, int], bool], options: Options
 ) -> Returned:
     """Use up a token and find its call.
 
     Args:
-        is_held: whether this gateway holds a call.
+        is_held: whether this gateway holds a call in this epoch.
 
     Raises:
         Refused: the token is not known, was used before, or its call has ended.
@@ -71,7 +71,7 @@ async def come_back(
         entered: Any = await found.fetchone()
         if entered is None:
             raise Refused(CloseCode.CANNOT_RESUME)
-        if is_held(entered.call_id):
+        if is_held(entered.call_id, entered.epoch):
             return Returned(entered.call_id, new_token, None)
         return Returned(entered.call_id, new_token, await _take_over(connection, entered.call_id, new_token, options))
 

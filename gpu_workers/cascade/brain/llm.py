@@ -15,7 +15,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, Literal, cast
 
 from openai import AsyncOpenAI, AsyncStream, OpenAIError
@@ -32,7 +32,7 @@ from gpu_workers.cascade.brain.speaking import make_speakable
 from gpu_workers.cascade.brain.speech import HangUp, Part, Say, ToolCalled, Warned
 from gpu_workers.cascade.brain.tool_client import ToolClient, ToolReply
 from gpu_workers.cascade.brain.wording import GOODBYE
-from gpu_workers.protocol import Start, Utterance
+from gpu_workers.protocol import Start, ToolRun, Utterance
 
 logger = logging.getLogger(__name__)
 
@@ -294,9 +294,18 @@ class LanguageModelBrain:
                 f"The business is {business.get('name', 'unknown')}. Its local time is {now:%A, %d %B %Y, %H:%M}. "
                 "Tools take local times like 2026-11-24T15:30.",
                 f"Facts you may tell:\n{facts}" if facts else "",
+                _done_before(self._start.tools_run),
             )
             if part
         )
+
+
+def _done_before(runs: Sequence[ToolRun]) -> str:
+    """Return what a model must know that goes on with a conversation: its messages hold words alone."""
+    if not runs:
+        return ""
+    listed = "\n".join(f"- {run.name}: {'done' if run.ok else 'did not succeed'}" for run in runs)
+    return f"Earlier in this call these tools were run; do not repeat what is done:\n{listed}"
 
 
 def _read_arguments(text: str) -> dict[str, Any] | None:
