@@ -128,8 +128,11 @@ def start_postgres(folder: Path, *, durable: bool) -> Postgres:
     return server
 
 
-def start_valkey(folder: Path) -> Valkey:
+def start_valkey(folder: Path, *, password: str | None = None) -> Valkey:
     """Start the server on a free port of this machine, with a new password; what it holds goes when it stops.
+
+    Args:
+        password: the one that it had before, for clients that go on.
 
     Raises:
         ServiceFailed: it did not answer in time.
@@ -139,7 +142,8 @@ def start_valkey(folder: Path) -> Valkey:
 
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    port, password, log_path = free_port(), secrets.token_urlsafe(24), folder / "valkey.log"
+    port, log_path = free_port(), folder / "valkey.log"
+    password = password or secrets.token_urlsafe(24)
     # The password goes in by a file: a command line can be read by every user of the machine.
     configuration = folder / "valkey.conf"
     configuration.touch(mode=0o600)

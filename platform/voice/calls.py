@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import datetime
 import time
 import uuid
@@ -25,6 +24,7 @@ from gpu_workers.protocol import CloseCode
 from tenants.scope import enter_tenant_async
 from voice import live, statements
 from voice.charges import record_charges
+from voice.endings import Ending
 from voice.held import HeldSession
 from voice.models import GOOD_ENDS, EndReason
 from voice.ongoing import Fence, OngoingCall
@@ -41,14 +41,6 @@ NEWS_PAUSE_SECONDS = 1.0
 # What comes together is written together: a worker says right after its handshake how its container came to be.
 NEWS_SETTLE_SECONDS = 0.05
 FIRST_RETRY_SECONDS = 0.1
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Ending:
-    """Why a call ended, and what the caller is told."""
-
-    reason: EndReason
-    close_code: CloseCode
 
 
 class Fenced(Exception):

@@ -13,7 +13,7 @@ import asyncio
 import collections
 import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import structlog
@@ -21,41 +21,38 @@ from opentelemetry import trace
 from psycopg_pool import AsyncConnectionPool
 
 from gpu_workers import protocol
-from gpu_workers.protocol import CloseCode, Service
+from gpu_workers.protocol import CloseCode
 from provisioning.backends import OpenBackends
 from voice import metrics, telling
 from voice.admission import Admitted
-from voice.calls import Ending
+from voice.endings import (
+    FAILED,
+    GOODBYES,
+    HUNG_UP,
+    WORKER_LOST,
+    Ending,
+    callers_fault,
+    of_worker,
+    without_a_worker,
+)
 from voice.frames import Frames, lets_pass
 from voice.held import HeldSession
 from voice.models import EndReason
 from voice.ogg import StreamHead
 from voice.ongoing import OngoingCall
 from voice.options import Options
-from voice.reaching import reached_worker
 from voice.relay import pump, run_until_first, splice
+from voice.search import Search
 from voice.sockets import CallerFault, CallerSocket, SideLost, WorkerSocket, WorkerUnavailable
-from voice.starting import parts_of, services_of, start_of
 from voice.watching import Change, Watch
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("warmline.gateway")
 
-STATS_SECONDS = 3.0
-"""How often a caller is told figures while nothing happens."""
-WORD_SECONDS = 1.0
 CLOSE_NOTICE_SECONDS = 0.5
 TELL_SECONDS = 1.0
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 4.0
 KEEP_ALIVE_SECONDS = 15.0
 """How often a worker whose caller is away hears something: it would take a silent line for a lost one."""
-GOODBYES = (1000, 1001)
-"""With these a client that can come back says that it will not."""
-
-HUNG_UP = Ending(EndReason.CALLER_HUNG_UP, CloseCode.NORMAL)
-WORKER_LOST = Ending(EndReason.WORKER_LOST, CloseCode.WORKER_LOST)
-FAILED = Ending(EndReason.FAILED, CloseCode.INTERNAL_ERROR)
 
 
 class Conversation:
@@ -72,28 +69,21 @@ class Conversation:
         *,
         again: HeldSession | None = None,
     ) -> None:
-        self._pool = pool
-        self._backends = backends
+        self._search = Search(pool, backends, admitted, call, options, again=again)
         self._options = options
         self._admitted = admitted
         self.call = call
         self.caller: CallerSocket | None = caller
         self.watch = Watch(call, max_seconds=admitted.max_seconds, options=options)
         self.is_over = False
-        self._again = again
         self._token = admitted.resume_token
         self._is_new_caller = True
         self._ear = StreamHead()
-        self._heard_at_return = 0
         self._caller_lost_at = 0.0
-        self._meanwhile: collections.deque[bytes] = collections.deque()
-        self._meanwhile_bytes = 0
+        self._meanwhile = Newest(options.away_bytes)
         self._worker: WorkerSocket | None = None
         self._is_further_worker = call.ready_ms is not None
         self._voice = StreamHead()
-        self._services: dict[str, Service] | None = None
-        self._reaching: asyncio.Task[WorkerSocket] | None = None
-        self._held = contextlib.AsyncExitStack()
         self._tidying: set[asyncio.Task[None]] = set()
 
     async def hold(self) -> Ending:
@@ -116,7 +106,7 @@ class Conversation:
             log.warning("worker.unavailable", problem=str(problem))
             if self.call.ready_ms is not None:
                 return WORKER_LOST
-            return Ending(_WHY_NO_WORKER.get(problem.close_code, EndReason.NO_WORKER), problem.close_code)
+            return without_a_worker(problem)
         except Exception:
             log.exception("call.failed")
             return FAILED
@@ -133,12 +123,9 @@ class Conversation:
 
     async def release(self) -> None:
         """Close the worker's side and give its place back, or leave it to the gateway that goes on with the call."""
-        if self._reaching is not None:
-            self._reaching.cancel()
-            await asyncio.gather(self._reaching, return_exceptions=True)
         if arrived := self.watch.take_arrival():
             self._dismiss(arrived[0], CloseCode.CANNOT_RESUME)
-        await asyncio.gather(self._held.aclose(), *self._tidying)
+        await asyncio.gather(self._search.close(), *self._tidying)
 
     async def _take(self, outcome: Ending | Change) -> Ending | None:
         """Act on what happened; None where the call goes on."""
@@ -156,48 +143,14 @@ class Conversation:
     # --- a worker --------------------------------------------------------------------------------------------------
     async def _find_worker(self, caller: CallerSocket) -> Ending | Change:
         return await run_until_first(
-            {"worker": self._reached(), "caller": self._wait_for_hang_up(caller), "watch": self.watch.run()}
+            {"worker": self._found(), "caller": self._wait_for_hang_up(caller), "watch": self.watch.run()}
         )
 
-    async def _reached(self) -> Change:
-        # A task of its own: what a container has cost to start is not thrown away because the caller's line is gone.
-        if self._reaching is None:
-            self._reaching = asyncio.create_task(self._reach(), name="reach a worker")
-        self._worker = await asyncio.shield(self._reaching)
-        self._reaching = None
-        return Change.WORKER_FOUND
-
-    async def _reach(self) -> WorkerSocket:
-        """Return a worker that can talk. A call that had one tries for longer: its caller is on the line.
-
-        Raises:
-            WorkerUnavailable
-        """
-        if self._services is None:
-            self._services = await services_of(self._pool, self._admitted, self._options)
+    async def _found(self) -> Change:
+        # A call that had a worker has its caller on the line: it looks for longer.
         patience = self._options.failover_seconds if self._is_further_worker else 0.0
-        deadline, pause = time.monotonic() + patience, FIRST_PAUSE_SECONDS
-        while True:
-            again, self._again = self._again, None
-            try:
-                return await self._held.enter_async_context(
-                    reached_worker(
-                        self._pool,
-                        self._backends,
-                        self.call,
-                        self._admitted.engine,
-                        start_of(self._admitted, self.call, self._options, self._services),
-                        parts_of(self._admitted.config),
-                        self._options,
-                        again=again,
-                    )
-                )
-            except WorkerUnavailable as problem:
-                if time.monotonic() + pause > deadline:
-                    raise
-                log.warning("worker.unavailable", problem=str(problem))
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        self._worker = await self._search.find(patience_seconds=patience)
+        return Change.WORKER_FOUND
 
     async def _wait_for_hang_up(self, caller: CallerSocket) -> Change:
         """Keep what the caller says already; once that is too much, the caller has to wait."""
@@ -209,15 +162,14 @@ class Conversation:
     async def _worker_left(self) -> Ending | None:
         worker = self._worker
         assert worker is not None
-        ending = _worker_ending(worker)
+        ending = of_worker(worker)
         if ending is not WORKER_LOST or self.call.failovers >= self._options.most_failovers:
             return ending
         log.warning("worker.lost", close_code=worker.close_code, failovers=self.call.failovers + 1)
         metrics.WORKERS_LOST.inc()
         self.call.lose_worker(worker.frames.closed_at if worker.close_code is not None else time.monotonic())
         worker.abort()
-        held, self._held = self._held, contextlib.AsyncExitStack()
-        self._tidy(held.aclose())
+        self._tidy(self._search.let_go())
         self._worker, self._is_further_worker, self._voice = None, True, StreamHead()
         if self.caller is not None:
             with contextlib.suppress(SideLost, TimeoutError):
@@ -242,11 +194,7 @@ class Conversation:
             if not lets_pass(self.call.from_worker, message, time.monotonic()):
                 continue
             self._voice.look(message)
-            self._meanwhile.append(message)
-            self._meanwhile_bytes += len(message)
-            while self._meanwhile_bytes > self._options.away_bytes:
-                oldest = self._meanwhile.popleft()
-                self._meanwhile_bytes -= len(oldest)
+            for oldest in self._meanwhile.add(message):
                 self.call.from_worker.take_back(oldest)
         return Change.WORKER_LEFT
 
@@ -258,8 +206,8 @@ class Conversation:
         with contextlib.suppress(TimeoutError):  # who reads from the caller learns how it closed now or very soon
             async with asyncio.timeout(CLOSE_NOTICE_SECONDS):
                 await caller.has_closed.wait()
-        if fault := _FAULTS.get(caller.close_code or 0):
-            return Ending(EndReason.CALLER_FAULT, fault)
+        if (ending := callers_fault(caller.close_code)) is not None:
+            return ending
         has_token = self.call.can_resume and self.call.ready_ms is not None
         if caller.close_code in GOODBYES or not has_token:
             if caller.close_code not in GOODBYES:
@@ -336,10 +284,9 @@ class Conversation:
             )
             if self._voice.pages:
                 await caller.send(protocol.audio(self._voice.pages))
-            while self._meanwhile:
-                await caller.send(self._meanwhile[0])
-                self._meanwhile_bytes -= len(self._meanwhile.popleft())
-            self._heard_at_return = call.from_caller.messages
+            while (message := self._meanwhile.first()) is not None:
+                await caller.send(message)
+                self._meanwhile.drop_first()
         elif self._is_further_worker and self._ear.pages:
             await worker.send(protocol.audio(self._ear.pages))
             replayed = 1
@@ -347,6 +294,11 @@ class Conversation:
             call.meet_worker(replayed=replayed)
         self._is_new_caller = self._is_further_worker = False
         call.talk()
+
+    async def _tell_stats(self, caller: CallerSocket) -> Change:
+        with contextlib.suppress(SideLost):
+            await telling.keep_telling(self.call, caller)
+        return Change.CALLER_LEFT
 
     async def _splice(self, caller: CallerSocket, worker: WorkerSocket, frames: Frames) -> Change:
         call, voice = self.call, self._voice if self.call.can_resume else None
@@ -374,28 +326,29 @@ class Conversation:
             return Change.CALLER_LEFT
         return Change.WORKER_LEFT
 
-    async def _tell_stats(self, caller: CallerSocket) -> Change:
-        """Tell the caller the call's figures after each turn, and now and then."""
-        call = self.call
-        while True:
-            # A token that was used is void as soon as the one after it has surely arrived.
-            waits_for_word = call.resumes > 0 and not call.spent_token_is_void
-            try:
-                async with asyncio.timeout(WORD_SECONDS if waits_for_word else STATS_SECONDS):
-                    await call.turn_was_heard.wait()
-            except TimeoutError:
-                call.settle_gap()
-            call.turn_was_heard.clear()
-            if waits_for_word and call.from_caller.messages > self._heard_at_return:
-                call.spent_token_is_void = True
-                call.news.set()
-            gap_ms, call.clock.untold_gap_ms = call.clock.untold_gap_ms, None
-            try:
-                if gap_ms is not None:
-                    await caller.send(telling.reconnected(gap_ms))
-                await caller.send(telling.stats(call))
-            except SideLost:
-                return Change.CALLER_LEFT
+
+class Newest:
+    """Messages, the newest of them, up to a number of bytes."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._messages: collections.deque[bytes] = collections.deque()
+        self._bytes = 0
+
+    def add(self, message: bytes) -> Iterator[bytes]:
+        """Take in a message; gives those that have no room any more."""
+        self._messages.append(message)
+        self._bytes += len(message)
+        while self._bytes > self._most_bytes:
+            yield self.drop_first()
+
+    def first(self) -> bytes | None:
+        return self._messages[0] if self._messages else None
+
+    def drop_first(self) -> bytes:
+        message = self._messages.popleft()
+        self._bytes -= len(message)
+        return message
 
 
 async def _keep_alive(worker: WorkerSocket) -> Change:
@@ -404,27 +357,3 @@ async def _keep_alive(worker: WorkerSocket) -> Change:
             await asyncio.sleep(KEEP_ALIVE_SECONDS)
             await worker.send(protocol.PING)
     return Change.WORKER_LEFT
-
-
-_WHY_NO_WORKER: dict[CloseCode, EndReason] = {
-    CloseCode.WORKER_AT_CAPACITY: EndReason.WORKER_AT_CAPACITY,
-    CloseCode.WORKER_TIMED_OUT: EndReason.WORKER_TIMED_OUT,
-}
-
-
-# With which codes a server closes by itself on a caller who breaks the WebSocket protocol. 1007: text that is no UTF-8.
-_FAULTS = {
-    1002: CloseCode.PROTOCOL_ERROR,
-    1003: CloseCode.UNSUPPORTED_DATA,
-    1007: CloseCode.UNSUPPORTED_DATA,
-    1009: CloseCode.MESSAGE_TOO_BIG,
-}
-
-
-def _worker_ending(worker: WorkerSocket) -> Ending:
-    # 1005: closed with no code, as stock servers do when they are done.
-    if worker.close_code in (1000, 1005):
-        return Ending(EndReason.AGENT_HUNG_UP, CloseCode.NORMAL)
-    if worker.close_code == CloseCode.TIMED_OUT:  # the line was silent: another worker would hear no more
-        return Ending(EndReason.CALLER_SILENT, CloseCode.TIMED_OUT)
-    return WORKER_LOST

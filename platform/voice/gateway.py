@@ -22,15 +22,15 @@ from provisioning.backends import OpenBackends
 from voice import live, metrics
 from voice.admission import Admitted, Refused, Request, admit, read_path
 from voice.caller_protocol import EXTENSION
-from voice.calls import DATABASE_AWAY, Ending, close_call, hand_over_call, keep_writing
+from voice.calls import DATABASE_AWAY, close_call, hand_over_call, keep_writing
 from voice.checkpoints import QuietCalls
-from voice.conversation import FAILED, Conversation
+from voice.conversation import Conversation
+from voice.endings import FAILED, STOPPED, Ending
 from voice.held import HeldSession, now
 from voice.ongoing import Fence, OngoingCall
 from voice.options import Options
 from voice.resuming import come_back
 from voice.sockets import CallerSocket, SideLost
-from voice.watching import STOPPED
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("warmline.gateway")

@@ -97,11 +97,11 @@ class Call(TenantOwned):
     max_seconds = models.PositiveIntegerField(null=True)
     resume_token_hash = models.CharField(max_length=64, blank=True, help_text="Empty: the caller cannot come back.")
     spent_token_hash = models.CharField(
-        max_length=64, blank=True, help_text="The token before, until the caller was heard again."
+        max_length=64, blank=True, db_default="", help_text="The token before, until the caller was heard again."
     )
-    failovers = models.PositiveIntegerField(default=0, help_text="Workers that were lost while the call went on.")
-    resumes = models.PositiveIntegerField(default=0, help_text="How often the caller came back.")
-    longest_gap_ms = models.PositiveIntegerField(default=0, help_text="The longest time in which one side was gone.")
+    failovers = models.PositiveIntegerField(db_default=0, help_text="Workers that were lost while the call went on.")
+    resumes = models.PositiveIntegerField(db_default=0, help_text="How often the caller came back.")
+    longest_gap_ms = models.PositiveIntegerField(db_default=0, help_text="The longest time in which one side was gone.")
 
     objects = TenantManager.from_queryset(CallQuerySet)()  # type: ignore[django-manager-missing, misc]
 

@@ -190,13 +190,17 @@ async def _part(
 async def _places_for(
     worker: str, pool: AsyncConnectionPool[Any], call: OngoingCall, options: Options
 ) -> Sequence[Place]:
-    """Return where a kind of worker can be; while the database is away, where it could be when last asked."""
+    """Return where a kind of worker can be; while the database is away, where it could be when last asked.
+
+    Raises:
+        WorkerUnavailable: the database is away, and was never asked.
+    """
     try:
         async with asyncio.timeout(options.database_seconds), pool.connection() as connection:
             found = await find_places(connection, tenant_id=call.tenant_id, worker=worker, region=call.region)
     except DATABASE_AWAY as problem:
         if worker not in call.places:
-            raise
+            raise WorkerUnavailable("Where workers are cannot be asked now.") from problem
         log.warning("database.away", problem=repr(problem))
         return call.places[worker]
     call.places[worker] = found

@@ -61,12 +61,11 @@ OPEN_CALL = """
     INSERT INTO voice_call (
         id, tenant_id, agent_id, version_id, status, channel, end_reason, epoch, region, started_at, admitted_at,
         last_checkpoint_at, duration_ms, boot, turns_count, audio_in_messages, audio_in_bytes, audio_out_messages,
-        audio_out_bytes, discarded_messages, cost_nano_dollars, caller_address_hash, max_seconds, resume_token_hash,
-        spent_token_hash, failovers, resumes, longest_gap_ms
+        audio_out_bytes, discarded_messages, cost_nano_dollars, caller_address_hash, max_seconds, resume_token_hash
     ) VALUES (
         %(id)s, %(tenant_id)s, %(agent_id)s, %(version_id)s, 'opening', %(channel)s, '', 1, %(region)s, %(started_at)s,
         clock_timestamp(), clock_timestamp(), 0, '', 0, 0, 0, 0, 0, 0, 0, %(caller_address_hash)s, %(max_seconds)s,
-        %(resume_token_hash)s, '', 0, 0, 0
+        %(resume_token_hash)s
     )
 """
 TAKE_LINE = """

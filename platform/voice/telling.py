@@ -2,8 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from gpu_workers import protocol
 from voice.ongoing import OngoingCall
+from voice.sockets import CallerSocket
+
+STATS_SECONDS = 3.0
+"""How often a caller is told figures while nothing happens."""
+WORD_SECONDS = 1.0
+"""How soon after a return it is noticed that the caller was heard."""
+
+
+async def keep_telling(call: OngoingCall, caller: CallerSocket) -> None:
+    """Tell the caller the call's figures after each turn, and now and then.
+
+    Raises:
+        SideLost: the caller has gone.
+    """
+    messages_before = call.from_caller.messages
+    while True:
+        # A token that was used is void as soon as the one after it has surely arrived: who has it speaks.
+        waits_for_word = call.resumes > 0 and not call.spent_token_is_void
+        try:
+            async with asyncio.timeout(WORD_SECONDS if waits_for_word else STATS_SECONDS):
+                await call.turn_was_heard.wait()
+        except TimeoutError:
+            call.settle_gap()
+        call.turn_was_heard.clear()
+        if waits_for_word and call.from_caller.messages > messages_before:
+            call.spent_token_is_void = True
+            call.news.set()
+        gap_ms, call.clock.untold_gap_ms = call.clock.untold_gap_ms, None
+        if gap_ms is not None:
+            await caller.send(reconnected(gap_ms))
+        await caller.send(stats(call))
 
 
 def call(call: OngoingCall, *, max_seconds: int, resume_token: str, resume_seconds: float) -> bytes:

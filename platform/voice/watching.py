@@ -8,9 +8,16 @@ import enum
 import time
 
 from gpu_workers import protocol
-from gpu_workers.protocol import CloseCode
-from voice.calls import Ending
-from voice.models import EndReason
+from voice.endings import (
+    CALLER_LOST,
+    CALLER_SILENT,
+    CALLER_STUCK,
+    CLOSED_BY_ANOTHER,
+    STOPPED,
+    TAKEN_BY_ANOTHER,
+    TIME_LIMIT,
+    Ending,
+)
 from voice.ongoing import Fence, OngoingCall
 from voice.options import Options
 from voice.sockets import CallerSocket, SideLost, WorkerSocket
@@ -19,12 +26,6 @@ from voice.starting import warn_before_seconds
 TICK_SECONDS = 1.0
 MOST_ABSENCES = 10
 """So many times `resume_seconds` a call may last longer than its limit because its caller was away."""
-
-TIME_LIMIT = Ending(EndReason.TIME_LIMIT, CloseCode.TIME_LIMIT)
-STOPPED = Ending(EndReason.GATEWAY_STOPPED, CloseCode.GOING_AWAY)
-CALLER_LOST = Ending(EndReason.CALLER_LOST, CloseCode.TIMED_OUT)
-CLOSED_BY_ANOTHER = Ending(EndReason.GATEWAY_LOST, CloseCode.INTERNAL_ERROR)
-TAKEN_BY_ANOTHER = Ending(EndReason.GATEWAY_LOST, CloseCode.RESUMED_ELSEWHERE)
 
 
 class Change(enum.Enum):
@@ -105,11 +106,11 @@ class Watch:
     def _stalled(self, at: float) -> Ending | Change | None:
         call, options = self._call, self._options
         if _waits_since(call.from_worker.waiting_since, at) > options.stuck_seconds:
-            return Change.CALLER_LEFT if call.can_resume else Ending(EndReason.CALLER_STUCK, CloseCode.TIMED_OUT)
+            return Change.CALLER_LEFT if call.can_resume else CALLER_STUCK
         if _waits_since(call.from_caller.waiting_since, at) > options.stuck_seconds:
             return Change.WORKER_LEFT
         if at - call.from_caller.last_arrived_at > options.caller_silence_seconds:
-            return Ending(EndReason.CALLER_SILENT, CloseCode.TIMED_OUT)
+            return CALLER_SILENT
         return None
 
 

@@ -35,13 +35,13 @@ GATEWAY_LIMITS = {
 class GatewayProcess:
     """A gateway in a process of its own, on a free port."""
 
-    def __init__(self, folder: Path, limits: dict[str, str], *, plain: bool = False) -> None:
+    def __init__(self, folder: Path, limits: dict[str, str], *, plain: bool = False, start_seconds: float = 30) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         command = [sys.executable, "-m", "tests.voice.gateway_process", "--port", str(self.port)]
         command += ["--plain"] * plain
         self.process = Process(command, output=folder / f"gateway-{self.port}.log", env=limits)
-        wait_until(self._answers, within_seconds=30, what="the gateway's start")
+        wait_until(self._answers, within_seconds=start_seconds, what="the gateway's start")
 
     @property
     def url(self) -> str:
