@@ -162,8 +162,11 @@ async def close_call(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: 
 
 
 async def hand_over_call(pool: AsyncConnectionPool[Any], call: OngoingCall, options: Options) -> None:
-    """Write the last checkpoint of a call that another gateway goes on with; tries again while the database is away."""
-    deadline, pause = time.monotonic() + options.close_retry_seconds, FIRST_RETRY_SECONDS
+    """Write the last checkpoint of a call that another gateway goes on with.
+
+    Tries again while the database is away, not for long: the caller waits, and the checkpoint before will do.
+    """
+    deadline, pause = time.monotonic() + options.database_seconds, FIRST_RETRY_SECONDS
     while True:
         try:
             return await save_checkpoint(pool, call, options)

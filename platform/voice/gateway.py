@@ -200,9 +200,8 @@ class Gateway:
             metrics.observe_end(call, ending)
             log.info("call.ended", end_reason=ending.reason.value, duration_ms=call.duration_ms, turns=call.turns_count)
             return
-        # Another gateway goes on with it: the worker is let go of first, or it could not be reached.
-        await asyncio.gather(conversation.release(), return_exceptions=True)
-        await _dismiss(caller, ending.close_code)
+        # Another gateway goes on with it, and waits for a moment where the worker's place is not free yet.
+        await asyncio.gather(_dismiss(caller, ending.close_code), conversation.release(), return_exceptions=True)
 
     async def _hand_over(self, conversation: Conversation, call: OngoingCall) -> None:
         call.lose_caller(time.monotonic())

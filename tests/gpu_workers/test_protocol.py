@@ -50,6 +50,7 @@ def test_a_start_message_reads_back(call_id: str, agent: dict, history: list, ma
         tools_endpoint=protocol.ToolsEndpoint("http://127.0.0.1/x", "secret"),
         limits=protocol.Limits(max_seconds=max_seconds),
         history=tuple(protocol.Utterance(*said) for said in history),
+        tools_run=tuple(protocol.ToolRun(words, role == "agent") for role, words in history),
     )
     assert protocol.Start.from_document(protocol.read_metadata(start.to_message())) == start
 

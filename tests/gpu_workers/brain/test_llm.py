@@ -17,7 +17,7 @@ from gpu_workers.cascade.brain.llm import LOST_THREAD, MAX_ROUNDS, LanguageModel
 from gpu_workers.cascade.brain.model_settings import BadSetting, ModelSettings
 from gpu_workers.cascade.brain.speech import Part, Say, ToolCalled, Warned
 from gpu_workers.cascade.brain.tool_client import ToolReply
-from gpu_workers.protocol import Start, Utterance
+from gpu_workers.protocol import Start, ToolRun, Utterance
 from tests.gpu_workers.brain.conversations import (
     MONDAY,
     ToolServer,
@@ -49,9 +49,13 @@ async def make(chat: ChatServer, model: IntentModel, salon: dict[str, Any], tool
     async with serving("/v1/chat/completions", chat.answer) as address, contextlib.AsyncExitStack() as stack:
 
         def make_brain(
-            *, timeout_seconds: float = 5.0, history: tuple[Utterance, ...] = (), base_url: str = f"{address}/v1"
+            *,
+            timeout_seconds: float = 5.0,
+            history: tuple[Utterance, ...] = (),
+            tools_run: tuple[ToolRun, ...] = (),
+            base_url: str = f"{address}/v1",
         ) -> LanguageModelBrain:
-            start = Start("a call", agent=salon, business={"name": "Acme"}, history=history)
+            start = Start("a call", agent=salon, business={"name": "Acme"}, history=history, tools_run=tools_run)
             settings = ModelSettings(base_url, "scripted", "the key", timeout_seconds)
             fallback = policy(model, salon, tools, history=history)
             brain = LanguageModelBrain(start, tools, settings, fallback, lambda: MONDAY)
@@ -138,6 +142,16 @@ async def test_a_caller_who_speaks_twice_before_an_answer_is_one_message(
     llm_brain.was_spoken("", interrupted=True)
     await talk(llm_brain, "a haircut")
     assert chat.messages == [{"role": "user", "content": "I'd like\na haircut"}]
+
+
+async def test_a_model_that_goes_on_with_a_call_knows_what_was_done_in_it(make: Make, chat: ChatServer) -> None:
+    history = (Utterance("caller", "Thursday at nine, yes."), Utterance("agent", "You are booked."))
+    runs = (ToolRun("check_availability", True), ToolRun("book_appointment", True), ToolRun("leave_word", False))
+    brain = make(history=history, tools_run=runs)
+    chat.says(Reply("See you then."))
+    await talk(brain, "Great.")
+    system = chat.requests[0]["messages"][0]["content"]
+    assert "- book_appointment: done" in system and "- leave_word: did not succeed" in system
 
 
 async def test_a_call_that_comes_back_goes_on_with_what_was_said(make: Make, chat: ChatServer) -> None:
