@@ -100,7 +100,32 @@ class Usage(TenantOwned):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "idempotency_key"], name="usage_once_per_key")]
-        indexes = [models.Index(fields=["tenant", "kind", "occurred_at"], name="usage_by_time")]
+        indexes = [
+            models.Index(fields=["tenant", "kind", "occurred_at"], name="usage_by_time"),
+            models.Index(fields=["tenant", "recorded_at"], name="usage_by_record"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.quantity} {self.kind}"
+
+
+class LedgerSeal(TenantOwned):
+    """A link of a tenant's chain: what one ledger recorded in a stretch of time, digested. See billing.sealing."""
+
+    append_only: ClassVar[bool] = True
+
+    ledger = models.CharField(max_length=12)
+    number = models.PositiveIntegerField(help_text="From 1, without gaps.")
+    since = models.DateTimeField(help_text="Entries recorded at this time or later …")
+    until = models.DateTimeField(help_text="… and before this one.")
+    entries = models.PositiveIntegerField()
+    total = models.BigIntegerField(help_text="The sum of the entries' amounts.")
+    digest = models.CharField(max_length=64, help_text="SHA-256 over the digest before it and the entries.")
+    sealed_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["ledger", "number"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "ledger", "number"], name="one_chain_per_ledger")]
+
+    def __str__(self) -> str:
+        return f"Seal {self.number} of the {self.ledger} ledger"

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from web.views import agents, api, calendar, calls, fleet, overview, people, pools, services, styleguide
+from web.views import agents, api, break_even, calendar, calls, fleet, overview, people, pools, services, styleguide
 from web.views import public as public_views
 
 app_name = "web"
@@ -10,6 +10,7 @@ app_name = "web"
 public: list[URLPattern | URLResolver] = [
     path("", public_views.home, name="home"),
     path("pricing/", public_views.pricing, name="pricing"),
+    path("break-even/", break_even.break_even, name="break_even"),
     path("demo/ticket/", public_views.demo_ticket, name="demo_ticket"),
     path("dashboard/", people.dashboard, name="dashboard"),
     path("invitations/<str:token>/", people.invitation, name="invitation"),

@@ -55,7 +55,7 @@ async def test_the_database_goes_away_during_a_call_and_nothing_is_lost(
             assert await refusal_of(f"{gateway.url}/call/any/api/chat") == CloseCode.TRY_AGAIN_LATER
             await caller.hang_up()
         await asyncio.sleep(0.5)
-        assert (await sync_to_async(the_call)(acme)).status == "live"
+        assert (await sync_to_async(the_call)(acme)).is_live
         wire.mend()
         await end_of_call(acme, within_seconds=15)
         record = await sync_to_async(record_of)(acme)

@@ -31,6 +31,7 @@ from voice.consumers import FleetUpdates, TenantUpdates
 NOT_OF_A_TENANT = {
     "": "anonymous",
     "pricing/": "anonymous",
+    "break-even/": "anonymous",
     "styleguide/": "anonymous",
     "healthz": "anonymous",
     "demo/ticket/": "anonymous",
