@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 _folder = Path()
 _servers: dict[str, Any] = {}
@@ -53,30 +53,24 @@ def start() -> None:
         os.environ.pop(name, None)
 
 
-def restart_postgres() -> int:
-    """Have the database go away and come back, and return the port at which it is now. Its clients are sent away."""
-    _servers["postgres"].stop()
-    server = _start_postgres()
-    from django.db import connections
-
-    for alias in connections:
-        settings = connections[alias].settings_dict
-        connections[alias].close()
-        settings["PORT"] = str(server.port)
-    return int(server.port)
+def restart_postgres() -> None:
+    """Have the database go away and come back at the same port. Its clients are sent away."""
+    server = _servers["postgres"]
+    server.stop()
+    _start_postgres(port=server.port)
 
 
-def restart_valkey() -> int:
+def restart_valkey() -> None:
     """Do the same with Valkey, which forgets everything."""
-    password = urlsplit(_servers["valkey"].url).password
+    address = urlsplit(_servers["valkey"].url)
     _servers["valkey"].stop()
-    return int(urlsplit(_start_valkey(password=password).url).port or 0)
+    _start_valkey(port=address.port, password=unquote(address.password or ""))
 
 
-def _start_postgres() -> Any:
+def _start_postgres(**options: Any) -> Any:
     from config import embedded
 
-    server = _servers["postgres"] = embedded.start_postgres(_folder / "postgres", durable=False)
+    server = _servers["postgres"] = embedded.start_postgres(_folder / "postgres", durable=False, **options)
     atexit.register(server.stop)
     return server
 

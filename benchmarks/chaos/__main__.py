@@ -56,13 +56,6 @@ def main() -> None:
 async def _run(arguments: argparse.Namespace, services: Any) -> dict[str, Any]:
     from benchmarks.chaos.fleet import running_fleet
     from benchmarks.chaos.run import chaos
-    from tests.voice.wire import Wire
-
-    async def restart_database(wire: Wire) -> None:
-        wire.port = await asyncio.to_thread(services.restart_postgres)
-
-    async def restart_valkey(wire: Wire) -> None:
-        wire.port = await asyncio.to_thread(services.restart_valkey)
 
     with tempfile.TemporaryDirectory(prefix="warmline-chaos-") as temporary:
         folder = arguments.logs or temporary
@@ -73,8 +66,8 @@ async def _run(arguments: argparse.Namespace, services: Any) -> dict[str, Any]:
                 calls=arguments.calls,
                 events=arguments.events,
                 pause_seconds=arguments.pause,
-                restart_database=restart_database,
-                restart_valkey=restart_valkey,
+                restart_database=lambda: asyncio.to_thread(services.restart_postgres),
+                restart_valkey=lambda: asyncio.to_thread(services.restart_valkey),
             )
 
 

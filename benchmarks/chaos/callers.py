@@ -83,6 +83,9 @@ class Caller:
             code = await self._connected(path, until)
             if code is None:
                 return
+            if not self._token and code == CloseCode.TRY_AGAIN_LATER:  # it has not begun, and the ticket is still good
+                await asyncio.sleep(LONGEST_PAUSE_SECONDS)
+                continue
             if not self._token or code not in RESUMABLE:
                 self.result.dropped = f"closed with {code}"
                 return

@@ -25,22 +25,23 @@ LIMITS = {
     "GATEWAY_WORKER_SILENCE_SECONDS": "2",
     "GATEWAY_HANDSHAKE_SECONDS": "10",
     "GATEWAY_DRAIN_SECONDS": "1",
-    "GATEWAY_DATABASE_SECONDS": "3",
     "GATEWAY_RESUME_SECONDS": "30",
     "GATEWAY_MOST_FAILOVERS": "30",
     "GATEWAY_CLOSE_RETRY_SECONDS": "10",
 }
 
-Restart = Callable[[Wire], Awaitable[None]]
-"""Has a service go away and come back; the wire then leads to where it is."""
+Restart = Callable[[], Awaitable[None]]
+"""Has a service go away and come back."""
 
 
 class Fleet:
-    """Two gateways and three workers, with wires to the services that both gateways share."""
+    """Two gateways and three workers, beside the services that the settings name.
 
-    def __init__(self, folder: Path, database: Wire, valkey: Wire, variables: dict[str, str]) -> None:
-        self.database = database
-        self.valkey = valkey
+    Args:
+        variables: further ones of the gateways' environment.
+    """
+
+    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
         self.gateways: list[GatewayProcess] = []
         self.workers: list[tuple[int, Process]] = []
         self._in_service: list[GatewayProcess] = []
@@ -114,8 +115,24 @@ class Fleet:
 
 
 @contextlib.asynccontextmanager
-async def running_fleet(folder: Path, *, successors: int) -> AsyncIterator[Fleet]:
-    """Run a fleet beside the services that the settings name. `successors`: gateways that come after others."""
+async def running_fleet(
+    folder: Path, *, successors: int, variables: dict[str, str] | None = None
+) -> AsyncIterator[Fleet]:
+    """Run a fleet. `successors`: gateways that come after others."""
+    fleet = Fleet(folder, variables or {})
+    try:
+        await fleet.start(successors)
+        yield fleet
+    finally:
+        await fleet.stop()
+
+
+@contextlib.asynccontextmanager
+async def wires() -> AsyncIterator[tuple[dict[str, str], Restart, Restart]]:
+    """Put wires before database and Valkey, whose cuts look to gateways like restarts.
+
+    Gives the variables with which gateways go through them, and what cuts each.
+    """
     database_url, valkey_url = urlsplit(settings.DATABASE_URL), urlsplit(settings.REDIS_URL)
     async with (
         wire_to(database_url.port or 5432) as (database, database_port),
@@ -125,16 +142,10 @@ async def running_fleet(folder: Path, *, successors: int) -> AsyncIterator[Fleet
             "DATABASE_URL": _at_port(settings.DATABASE_URL, database_port),
             "REDIS_URL": _at_port(settings.REDIS_URL, valkey_port),
         }
-        fleet = Fleet(folder, database, valkey, variables)
-        try:
-            await fleet.start(successors)
-            yield fleet
-        finally:
-            await fleet.stop()
+        yield variables, lambda: _cut(database), lambda: _cut(valkey)
 
 
-async def cut(wire: Wire, seconds: float = 1.5) -> None:
-    """Have a service be away as its clients see it: connections are gone, and no new ones come about."""
+async def _cut(wire: Wire, seconds: float = 1.5) -> None:
     wire.cut()
     await asyncio.sleep(seconds)
     wire.mend()

@@ -71,8 +71,8 @@ async def chaos(
         "fill_worker": lambda: fleet.fill_worker(0),
         "stop_gateway": fleet.stop_gateway,
         "kill_gateway": lambda: _kill_gateway(fleet, callers),
-        "restart_database": lambda: restart_database(fleet.database),
-        "restart_valkey": lambda: restart_valkey(fleet.valkey),
+        "restart_database": restart_database,
+        "restart_valkey": restart_valkey,
         "cut_callers": lambda: _cut(callers),
     }
     began, happened = time.monotonic(), []

@@ -51,14 +51,21 @@ class Fenced(Exception):
         self.fence = fence
 
 
-async def keep_writing(pool: AsyncConnectionPool[Any], call: OngoingCall, options: Options) -> None:
-    """Write a checkpoint soon after there is news, until cancelled. See also voice.checkpoints."""
+async def keep_writing(
+    pool: AsyncConnectionPool[Any], call: OngoingCall, options: Options, few_at_once: asyncio.Semaphore
+) -> None:
+    """Write a checkpoint soon after there is news, until cancelled. See also voice.checkpoints.
+
+    Args:
+        few_at_once: leaves connections for callers who come, come back and hang up: they wait, and news can.
+    """
     while call.fenced is None:
         await call.news.wait()
         await asyncio.sleep(NEWS_SETTLE_SECONDS)
         pause_seconds = options.checkpoint_seconds
         try:
-            await save_checkpoint(pool, call, options)
+            async with few_at_once:
+                await save_checkpoint(pool, call, options)
             live.announce(call.tenant_id, "turn", figures_of(call))
             pause_seconds = NEWS_PAUSE_SECONDS
         except Fenced as fenced:
@@ -131,7 +138,9 @@ async def _seal(connection: psycopg.AsyncConnection[Any], call: OngoingCall) -> 
             session.sealed = session.reach.seal(key, session.id)
 
 
-async def close_call(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: Ending, options: Options) -> None:
+async def close_call(
+    pool: AsyncConnectionPool[Any], call: OngoingCall, ending: Ending, options: Options, few_at_once: asyncio.Semaphore
+) -> None:
     """Write the end of a call with its last checkpoint, usage and provisional cost, in one transaction.
 
     Tries again while the database is away; after `close_retry_seconds` the sweeper's turn comes.
@@ -139,7 +148,8 @@ async def close_call(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: 
     deadline, pause = time.monotonic() + options.close_retry_seconds, FIRST_RETRY_SECONDS
     while True:
         try:
-            await _close_once(pool, call, ending, options)
+            async with few_at_once:
+                await _close_once(pool, call, ending, options)
         except Fenced:
             log.warning("call.was_closed_by_another")
         except DATABASE_AWAY as problem:

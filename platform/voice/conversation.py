@@ -167,7 +167,8 @@ class Conversation:
             return ending
         log.warning("worker.lost", close_code=worker.close_code, failovers=self.call.failovers + 1)
         metrics.WORKERS_LOST.inc()
-        self.call.lose_worker(worker.frames.closed_at if worker.close_code is not None else time.monotonic())
+        stuck_since = self.call.from_caller.waiting_since or time.monotonic()
+        self.call.lose_worker(stuck_since if worker.close_code is None else worker.frames.closed_at)
         worker.abort()
         self._tidy(self._search.let_go())
         self._worker, self._is_further_worker, self._voice = None, True, StreamHead()
@@ -255,8 +256,9 @@ class Conversation:
     # --- both ------------------------------------------------------------------------------------------------------
     async def _talk(self, caller: CallerSocket, worker: WorkerSocket) -> Ending | Change:
         try:
-            await self._join(caller, worker)
-        except SideLost:
+            async with asyncio.timeout(self._options.stuck_seconds):
+                await self._join(caller, worker)
+        except (SideLost, TimeoutError):
             return Change.CALLER_LEFT if worker.close_code is None else Change.WORKER_LEFT
         watches = {"watch": self.watch.run(worker=worker), "stats": self._tell_stats(caller)}
         if caller.frames is not None:

@@ -35,6 +35,9 @@ from voice.sockets import CallerSocket, SideLost
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("warmline.gateway")
 
+MOST_WRITES_AT_ONCE = 4
+"""Of news, and of ends. The pool has ten connections, and callers who come must not wait until all else is written."""
+
 
 class Gateway:
     """The calls of this process, and what they share."""
@@ -48,6 +51,8 @@ class Gateway:
         self.calls: set[asyncio.Task[None]] = set()
         self.conversations: dict[uuid.UUID, Conversation] = {}
         """The calls that go on here, by their id."""
+        self._few_news_at_once = asyncio.Semaphore(MOST_WRITES_AT_ONCE)
+        self._few_ends_at_once = asyncio.Semaphore(MOST_WRITES_AT_ONCE)
         self.says_goodbye = False
         """Live calls are to end now, or to go on elsewhere."""
 
@@ -158,7 +163,9 @@ class Gateway:
             structlog.contextvars.bound_contextvars(call_id=str(call.call_id), tenant_id=str(call.tenant_id)),
             metrics.LIVE_CALLS.track_inprogress(),
         ):
-            writing = asyncio.create_task(keep_writing(self.pool, call, self.options), name="write news")
+            writing = asyncio.create_task(
+                keep_writing(self.pool, call, self.options, self._few_news_at_once), name="write news"
+            )
             self.quiet_calls.add(call)
             conversation = Conversation(self.pool, self.backends, caller, admitted, call, self.options, again=again)
             self.conversations[call.call_id] = conversation
@@ -191,7 +198,7 @@ class Gateway:
                 results = await asyncio.gather(
                     _dismiss(caller, ending.close_code),
                     conversation.release(),
-                    close_call(self.pool, call, ending, self.options),
+                    close_call(self.pool, call, ending, self.options, self._few_ends_at_once),
                     return_exceptions=True,
                 )
             for problem in results:
@@ -208,7 +215,8 @@ class Gateway:
         call.leaves_workers = True
         metrics.HANDED_OVER.inc()
         log.info("call.handed_over", duration_ms=call.duration_ms)
-        await hand_over_call(self.pool, call, self.options)
+        async with self._few_ends_at_once:  # all calls of a gateway come at the same time
+            await hand_over_call(self.pool, call, self.options)
 
 
 async def _dismiss(caller: CallerSocket | None, code: CloseCode) -> None:

@@ -161,6 +161,7 @@ class OngoingCall:
             at = time.monotonic()
             self.clock.start(at)
             self.from_caller.last_arrived_at = at
+            self.from_caller.waiting_since = self.from_worker.waiting_since = None
             self.news.set()
 
     def lose_caller(self, at: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.chaos.fleet import cut, running_fleet
+from benchmarks.chaos.fleet import running_fleet, wires
 from benchmarks.chaos.run import chaos
 
 EVENTS = (
@@ -19,9 +19,17 @@ EVENTS = (
 
 
 async def test_no_call_is_lost_whatever_happens(tmp_path: Path) -> None:
-    async with running_fleet(tmp_path, successors=2) as fleet:
+    async with (
+        wires() as (variables, cut_database, cut_valkey),
+        running_fleet(tmp_path, successors=2, variables=variables) as fleet,
+    ):
         figures = await chaos(
-            fleet, calls=6, events=EVENTS, pause_seconds=1.0, restart_database=cut, restart_valkey=cut
+            fleet,
+            calls=6,
+            events=EVENTS,
+            pause_seconds=1.0,
+            restart_database=cut_database,
+            restart_valkey=cut_valkey,
         )
     assert [event["name"] for event in figures["events"]] == list(EVENTS)
     assert (figures["dropped"], figures["ends_not_written"], figures["undecodable"]) == (0, 0, 0)

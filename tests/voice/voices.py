@@ -11,6 +11,7 @@ import numpy as np
 import sphn
 
 from gpu_workers import protocol
+from gpu_workers.pcm import Samples
 from gpu_workers.protocol import Kind
 from tests.voice.callers import Caller
 
@@ -27,23 +28,23 @@ class Voice:
         self._at = 0
         self.sent = 0
 
-    def frame(self, *, loud: bool) -> bytes:
-        at = np.arange(self._at, self._at + FRAME_SAMPLES)
-        self._at += FRAME_SAMPLES
-        samples = 0.3 * np.sin(2 * np.pi * 300 * at / protocol.SAMPLE_RATE_HZ) if loud else np.zeros(FRAME_SAMPLES)
-        return protocol.audio(self._writer.append_pcm(samples.astype(np.float32)))
-
     async def speak(self, caller: Caller, *, loud_seconds: float, quiet_seconds: float) -> float:
-        """Send it as fast as it is spoken; returns when (monotonic seconds) the loud part was over."""
-        began, loud_frames = time.monotonic(), round(loud_seconds / FRAME_SECONDS)
-        ended = began
-        for number in range(loud_frames + round(quiet_seconds / FRAME_SECONDS)):
-            self.sent += 1
-            await caller.connection.send(self.frame(loud=number < loud_frames))
-            if number < loud_frames:
-                ended = time.monotonic()
-            await asyncio.sleep(max(0.0, began + (number + 1) * FRAME_SECONDS - time.monotonic()))
+        """Send a tone and silence as fast as they are spoken; returns when (monotonic seconds) the tone was over."""
+        at = np.arange(round(loud_seconds * protocol.SAMPLE_RATE_HZ)) + self._at
+        await self.say(caller, (0.3 * np.sin(2 * np.pi * 300 * at / protocol.SAMPLE_RATE_HZ)).astype(np.float32))
+        ended = time.monotonic() - FRAME_SECONDS
+        await self.say(caller, np.zeros(round(quiet_seconds * protocol.SAMPLE_RATE_HZ), np.float32))
         return ended
+
+    async def say(self, caller: Caller, samples: Samples) -> None:
+        """Send whole frames of samples as fast as they are spoken."""
+        began = time.monotonic()
+        for number in range(len(samples) // FRAME_SAMPLES):
+            frame = samples[number * FRAME_SAMPLES : (number + 1) * FRAME_SAMPLES]
+            self._at += FRAME_SAMPLES
+            self.sent += 1
+            await caller.connection.send(protocol.audio(self._writer.append_pcm(frame)))
+            await asyncio.sleep(max(0.0, began + (number + 1) * FRAME_SECONDS - time.monotonic()))
 
 
 class Ear:
