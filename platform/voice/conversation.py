@@ -76,6 +76,8 @@ class Conversation:
         self.caller: CallerSocket | None = caller
         self.watch = Watch(call, max_seconds=admitted.max_seconds, options=options)
         self.is_over = False
+        self.closed = asyncio.Event()
+        """Set by the gateway when the end is written, or the call left to another."""
         self._token = admitted.resume_token
         self._is_new_caller = True
         self._ear = StreamHead()

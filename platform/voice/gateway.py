@@ -7,6 +7,7 @@ written is voice.calls.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Mapping
@@ -83,11 +84,25 @@ class Gateway:
         if self.calls:
             await asyncio.wait(self.calls, timeout=self.options.drain_seconds)
         self.says_goodbye = True
-        for conversation in self.conversations.values():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.options.close_retry_seconds):
+                await self._stop_a_few_at_a_time()
+        for conversation in self.conversations.values():  # what is left: the database is away
             conversation.watch.stop()
         if self.calls:
             await asyncio.wait(self.calls, timeout=self.options.close_retry_seconds)
         log.info("gateway.drained", calls=len(self.calls))
+
+    async def _stop_a_few_at_a_time(self) -> None:
+        """End all calls or hand them over; each goes on until its turn comes."""
+        few = asyncio.Semaphore(MOST_WRITES_AT_ONCE)
+
+        async def stop(conversation: Conversation) -> None:
+            async with few:
+                conversation.watch.stop()
+                await conversation.closed.wait()
+
+        await asyncio.gather(*(stop(conversation) for conversation in list(self.conversations.values())))
 
     async def _serve(self, caller: CallerSocket, request: Request | None, began: float) -> None:
         try:
@@ -181,6 +196,7 @@ class Gateway:
                 try:
                     await self._close(conversation, call, ending)
                 finally:
+                    conversation.closed.set()
                     # Not sooner: who came back meanwhile would take the call over from the database.
                     if self.conversations.get(call.call_id) is conversation:
                         del self.conversations[call.call_id]
@@ -215,8 +231,7 @@ class Gateway:
         call.leaves_workers = True
         metrics.HANDED_OVER.inc()
         log.info("call.handed_over", duration_ms=call.duration_ms)
-        async with self._few_ends_at_once:  # all calls of a gateway come at the same time
-            await hand_over_call(self.pool, call, self.options)
+        await hand_over_call(self.pool, call, self.options)
 
 
 async def _dismiss(caller: CallerSocket | None, code: CloseCode) -> None:
