@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import dataclasses
 import random
@@ -22,6 +23,7 @@ FRAMES_A_SECOND = protocol.SAMPLE_RATE_HZ / FRAME_SAMPLES
 """Moshi's: each message is 80 ms."""
 RESUMABLE = {1006, 1012, *(int(code) for code in CloseCode if code.resumable)}
 LAST_WORDS_SECONDS = 0.5
+IN_FLIGHT_SECONDS = 0.5
 CONNECT_SECONDS = 5.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 1.0
@@ -48,6 +50,8 @@ class Heard:
     pages: list[bytes] = dataclasses.field(default_factory=list)
     longest_gap_ms: float = 0.0
     lost_connections: int = 0
+    in_flight: int = 0
+    """Sent so shortly before a connection was lost that nobody may have taken them."""
     returns: int = 0
     kills: int = 0
     """How often the gateway that it was at was killed."""
@@ -66,6 +70,7 @@ class Caller:
         self._token = ""
         self._resume_seconds = 0.0
         self._heard_at: float | None = None
+        self._sent_at: collections.deque[float] = collections.deque(maxlen=50)
         self._connection: ClientConnection | None = None
         self.gateway = ""
         """At which it was last."""
@@ -92,6 +97,7 @@ class Caller:
             now = time.monotonic()
             if self._connection is not None:  # it was a connection in which the call went on
                 self.result.lost_connections += 1
+                self.result.in_flight += sum(sent_at > now - IN_FLIGHT_SECONDS for sent_at in self._sent_at)
                 self._connection, lost_at, pause = None, now, FIRST_PAUSE_SECONDS
             if now - lost_at > self._resume_seconds:
                 self.result.dropped = f"not back within {self._resume_seconds:.0f} s ({code})"
@@ -142,6 +148,7 @@ class Caller:
                     return
                 await connection.send(message)
                 self.result.sent += 1
+                self._sent_at.append(time.monotonic())
                 await asyncio.sleep(max(0.0, began + (number + 1) / FRAMES_A_SECOND - time.monotonic()))
 
     async def _stop(self, connection: ClientConnection, until: asyncio.Event) -> None:

@@ -28,8 +28,6 @@ READY_SECONDS = 30.0
 WAVE = 10
 """So many calls begin at a time: how many can at once is another measurement."""
 SETTLED_SECONDS = 30.0
-IN_FLIGHT = 4
-"""Messages that may be on their way when a connection ends: nobody took them, and nobody is to count them."""
 CUT_SHARE = 5
 """One caller in so many loses the network at a time."""
 
@@ -152,7 +150,7 @@ def _figures(events: Sequence[Event], heard: Sequence[Heard], rows: dict[str, An
             continue
         beyond_speech_ms = max(beyond_speech_ms, call.duration_ms - round(1000 * caller.sent / FRAMES_A_SECOND))
         missing = max(abs(caller.sent - call.audio_in_messages), abs(caller.heard - call.audio_out_messages))
-        explained = min(missing, IN_FLIGHT * caller.lost_connections)
+        explained = min(missing, caller.in_flight)
         if caller.kills:
             after_a_kill = max(after_a_kill, math.ceil((missing - explained) / caller.kills))
         else:

@@ -27,7 +27,7 @@ async def test_no_call_is_lost_whatever_happens(tmp_path: Path) -> None:
             fleet,
             calls=6,
             events=EVENTS,
-            pause_seconds=1.0,
+            pause_seconds=0.5,
             restart_database=cut_database,
             restart_valkey=cut_valkey,
         )
