@@ -189,7 +189,7 @@ class ToolRun:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Service:
-    """A managed service that does one part of a cascade's work, with the tenant's key for it."""
+    """A managed service that does one part of a cascade's work, or all of it, with the tenant's key for it."""
 
     provider: str
     key: str = dataclasses.field(default="", repr=False)
@@ -220,7 +220,7 @@ class Start:
     parts: dict[str, Part] = dataclasses.field(default_factory=dict)
     """By what they do, `stt`, `tts` or `llm`: workers to use in place of the cascade's own."""
     services: dict[str, Service] = dataclasses.field(default_factory=dict)
-    """The same for managed services: `stt`, `tts`."""
+    """The same for managed services: `stt`, `tts`, or `engine` for one that holds the whole conversation."""
 
     def to_message(self) -> bytes:
         return metadata({"type": "start", **dataclasses.asdict(self)})

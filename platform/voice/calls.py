@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import structlog
 from psycopg.rows import namedtuple_row
+from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from content.keys import TenantKeyDeleted, tenant_key_async
@@ -306,6 +307,7 @@ def checkpoint_values(call: OngoingCall) -> dict[str, Any]:
         "resumes": call.resumes,
         "longest_gap_ms": call.clock.longest_gap_ms,
         "spent_token_is_void": call.spent_token_is_void,
+        "refused_places": Jsonb(call.refused_places),
     }
 
 
@@ -332,6 +334,7 @@ def session_values(call: OngoingCall, session: HeldSession) -> dict[str, Any]:
         "epoch": call.epoch,
         "pool_id": session.pool_id,
         "deployment_id": session.deployment_id,
+        "region": session.region,
         "container": session.container,
         "backend_ref": session.backend_ref,
         "rate_nano_dollars_per_second": session.rate_nano_dollars_per_second,

@@ -32,6 +32,7 @@ from voice.ongoing import Fence, OngoingCall
 from voice.options import Options
 from voice.resuming import come_back
 from voice.sockets import CallerSocket, SideLost
+from voice.whereabouts import region_of_request
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("warmline.gateway")
@@ -66,7 +67,7 @@ class Gateway:
         except SideLost:
             return
         # A task of its own: a server that gives up on the request does not cut short the call's end.
-        task = asyncio.create_task(self._serve(caller, _read_request(scope), began), name="call")
+        task = asyncio.create_task(self._serve(caller, _read_request(scope, self.options), began), name="call")
         self.calls.add(task)
         task.add_done_callback(self.calls.discard)
         await caller.left.wait()  # the call may last longer, over another connection
@@ -139,7 +140,7 @@ class Gateway:
             setup_ms=round((time.monotonic() - began) * 1000),
             can_resume=admitted.can_resume,
         )
-        call.region = admitted.region
+        call.region = call.caller_region = admitted.region
         log.info("call.opened", call_id=str(call.call_id), agent=admitted.agent_slug, channel=admitted.channel)
         live.announce(call.tenant_id, "opened", {"id": str(call.call_id), "agent": admitted.agent_slug})
         await self._conduct(caller, admitted, call)
@@ -242,7 +243,7 @@ async def _dismiss(caller: CallerSocket | None, code: CloseCode) -> None:
             caller.left.set()
 
 
-def _read_request(scope: Mapping[str, Any]) -> Request | None:
+def _read_request(scope: Mapping[str, Any], options: Options) -> Request | None:
     address = read_path(scope["path"])
     if address is None:
         return None
@@ -254,5 +255,6 @@ def _read_request(scope: Mapping[str, Any]) -> Request | None:
         origin=headers.get(b"origin", b"").decode("latin-1"),
         address=client[0] if client else "",
         can_resume=parse_qs(scope.get("query_string", b"").decode("latin-1")).get("resume") == ["1"],
+        region=region_of_request(scope.get("query_string", b""), headers, edge_header=options.edge_region_header),
         received_at=now(),
     )

@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 # What a worker may say of one call before it is taken for broken: lines of transcript, and characters in one.
 MOST_LINES = 4 * MOST_TURNS
 MOST_CHARACTERS = 10_000
+MOST_REFUSALS = 50
 REMEMBERED_LINES = 400
 """So much of a conversation is told to a worker that goes on with it."""
 
@@ -79,6 +80,9 @@ class OngoingCall:
         self.began = began
         self.setup_ms = setup_ms
         self.region = ""
+        """In which it is held; before it is, near the caller."""
+        self.caller_region = ""
+        self.refused_places: list[dict[str, Any]] = []
         self.places: dict[str, list[Place]] = {}
         """Where its workers can be, by kind, as they were last found."""
         self.ready: float | None = None
@@ -135,6 +139,11 @@ class OngoingCall:
     def grant_part(self, session: HeldSession) -> None:
         """Take in a session whose worker does a part of the engine's work."""
         self.sessions.append(session)
+
+    def note_refusal(self, *, region: str, is_own: bool, waited_ms: int, why: str) -> None:
+        """Remember a place that was tried and could not be had; `why` is the name of a close code."""
+        if len(self.refused_places) < MOST_REFUSALS:
+            self.refused_places.append({"region": region, "is_own": is_own, "waited_ms": waited_ms, "why": why})
 
     def go_on_from(
         self, *, last_index: int, lines_count: int, said: Iterable[Utterance], tools_run: Iterable[ToolRun]
@@ -297,9 +306,8 @@ class OngoingCall:
 
     def _hear_part(self, document: dict[str, Any]) -> None:
         """Take in how a container that does a part of the work came to be."""
-        session = next(
-            (each for each in reversed(self.sessions) if each.role == document.get("part") != "engine"), None
-        )
+        last_first = reversed(self.sessions)  # those of a place that was given up come before
+        session = next((each for each in last_first if each.role == document.get("part") != "engine"), None)
         if session is None or not session.hear_boot(document):
             return self._complain("part metadata")
         self.news.set()

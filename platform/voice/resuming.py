@@ -90,7 +90,7 @@ async def _take_over(
     key = await _key(connection, row.tenant_id)
 
     call = _call_of(row, lines, [ToolRun(name, ok) for name, ok in tools])
-    held = [_session_of(session, row.region, call.began, key) for session in sessions]
+    held = [_session_of(session, key) for session in sessions]
     engines = [each for each in held if each.role == "engine"]
     again = next((each for each in reversed(engines) if each.ended is None and each.reach is not None), None)
     call.opening = next((each for each in engines if each.connect_ms is not None), None)
@@ -119,7 +119,8 @@ def _call_of(row: Any, lines: list[Line], tools: list[ToolRun]) -> OngoingCall:
         setup_ms=row.setup_ms,
         can_resume=True,
     )
-    call.region = row.region
+    call.region, call.caller_region = row.region, row.caller_region
+    call.refused_places = list(row.refused_places)
     call.earlier = Earlier(ready_ms=row.ready_ms, first_audio_ms=row.first_audio_ms, turns=row.turns_count)
     call.clock = TalkClock(talked_ms=row.duration_ms, longest_gap_ms=row.longest_gap_ms)
     # When the other gateway was lost nobody knows: the gap is measured from when the caller was here.
@@ -137,14 +138,14 @@ def _call_of(row: Any, lines: list[Line], tools: list[ToolRun]) -> OngoingCall:
     return call
 
 
-def _session_of(row: Any, region: str, began: float, key: bytes | None) -> HeldSession:
+def _session_of(row: Any, key: bytes | None) -> HeldSession:
     granted = _monotonic(row.granted_at)
     seen = granted + row.active_ms / 1000
     return HeldSession(
         id=row.id,
         pool_id=row.pool_id,
         deployment_id=row.deployment_id,
-        region=region,
+        region=row.region,
         container=row.container,
         backend_ref=row.backend_ref,
         rate_nano_dollars_per_second=row.rate_nano_dollars_per_second,

@@ -238,6 +238,9 @@ class Calls:
                 lines.append(item)
         return lines
 
+    def WorkspaceBillingRates(self, request: Message, workspace: Workspace) -> Message:
+        return api_pb2.WorkspaceBillingRatesResponse(rates=workspace.rates)
+
     def _server(self, workspace: Workspace, function_id: str) -> Server:
         for app in workspace.apps.values():
             for server in app.servers.values():
@@ -289,4 +292,4 @@ def _who(state: State, metadata: Any) -> Workspace:
         return Workspace("container")
     if not token_id or state.credentials.get(token_id) != secret:
         raise grpclib.GRPCError(grpclib.Status.UNAUTHENTICATED, "Token is invalid.")
-    return state.workspace(token_id)
+    return state.workspace(state.workspace_names[token_id])

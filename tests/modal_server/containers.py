@@ -27,7 +27,8 @@ POLL_SECONDS = 0.02
 CRASH_PAUSE_SECONDS = 1.0
 RESTORE_FAILED = 222
 """How the SDK's entrypoint exits where it cannot be restored."""
-_hosts: Iterator[int] = itertools.count(2)
+_hosts: Iterator[int] = itertools.count(secrets.randbelow(15_000_000))
+"""Numbers of addresses for containers: another stand-in on this machine is not to meet them."""
 
 
 class Full(Exception):

@@ -66,7 +66,7 @@ class App:
 
 @dataclasses.dataclass
 class Workspace:
-    """What belongs to one pair of credentials."""
+    """What belongs to the tokens of one workspace."""
 
     name: str
     apps: dict[str, App] = dataclasses.field(default_factory=dict)
@@ -76,6 +76,8 @@ class Workspace:
     """Ids by published name."""
     volumes: dict[str, str] = dataclasses.field(default_factory=dict)
     bill: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    rates: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Dollars by Modal's names of prices."""
 
     def app_named(self, name: str) -> App | None:
         standing = (api_pb2.APP_STATE_DEPLOYED, api_pb2.APP_STATE_INITIALIZING)
@@ -95,7 +97,9 @@ class Injection:
 @dataclasses.dataclass
 class State:
     credentials: dict[str, str]
-    """Secrets by token id; each its own workspace."""
+    """Secrets by token id."""
+    workspace_names: dict[str, str]
+    """By token id."""
     workspaces: dict[str, Workspace] = dataclasses.field(default_factory=dict)
     asked: list[tuple[str, Any]] = dataclasses.field(default_factory=list)
     injections: dict[str, Injection] = dataclasses.field(default_factory=dict)
@@ -103,11 +107,11 @@ class State:
     images: frozenset[str] = frozenset()
     """Names that every workspace has published, to begin with."""
 
-    def workspace(self, token_id: str) -> Workspace:
-        if token_id not in self.workspaces:
-            published = {name: new_id("im") for name in self.images}
-            self.workspaces[token_id] = Workspace(token_id, images=published)
-        return self.workspaces[token_id]
+    def workspace(self, name: str) -> Workspace:
+        if name not in self.workspaces:
+            published = {image: new_id("im") for image in self.images}
+            self.workspaces[name] = Workspace(name, images=published)
+        return self.workspaces[name]
 
     def servers(self) -> list[Server]:
         return [

@@ -22,6 +22,10 @@ FOLLOW_SECONDS = {"modal": 15.0}
 """How long to leave a standing deployment alone that needs nothing: a provider far away counts its requests."""
 
 
+OWN_ACCOUNTS = {"modal": ("token_id", "token_secret")}
+"""Backends on which a tenant may bring an account of its own, and what its credentials consist of."""
+
+
 class BackendUnknown(LookupError):
     """No backend of this name is installed."""
 

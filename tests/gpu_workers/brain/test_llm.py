@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from gpu_workers.cascade.brain.intents import IntentModel
-from gpu_workers.cascade.brain.llm import LOST_THREAD, MAX_ROUNDS, LanguageModelBrain
+from gpu_workers.cascade.brain.llm import LanguageModelBrain
 from gpu_workers.cascade.brain.model_settings import BadSetting, ModelSettings
+from gpu_workers.cascade.brain.model_tools import MAX_ROUNDS
 from gpu_workers.cascade.brain.speech import Part, Say, ToolCalled, Warned
 from gpu_workers.cascade.brain.tool_client import ToolReply
+from gpu_workers.cascade.brain.wording import LOST_THREAD
 from gpu_workers.protocol import Start, ToolRun, Utterance
 from tests.gpu_workers.brain.conversations import (
     MONDAY,
@@ -49,13 +51,9 @@ async def make(chat: ChatServer, model: IntentModel, salon: dict[str, Any], tool
     async with serving("/v1/chat/completions", chat.answer) as address, contextlib.AsyncExitStack() as stack:
 
         def make_brain(
-            *,
-            timeout_seconds: float = 5.0,
-            history: tuple[Utterance, ...] = (),
-            tools_run: tuple[ToolRun, ...] = (),
-            base_url: str = f"{address}/v1",
+            *, timeout_seconds: float = 5.0, history: tuple[Utterance, ...] = (), base_url: str = f"{address}/v1"
         ) -> LanguageModelBrain:
-            start = Start("a call", agent=salon, business={"name": "Acme"}, history=history, tools_run=tools_run)
+            start = Start("a call", agent=salon, business={"name": "Acme"}, history=history)
             settings = ModelSettings(base_url, "scripted", "the key", timeout_seconds)
             fallback = policy(model, salon, tools, history=history)
             brain = LanguageModelBrain(start, tools, settings, fallback, lambda: MONDAY)
@@ -144,16 +142,6 @@ async def test_a_caller_who_speaks_twice_before_an_answer_is_one_message(
     assert chat.messages == [{"role": "user", "content": "I'd like\na haircut"}]
 
 
-async def test_a_model_that_goes_on_with_a_call_knows_what_was_done_in_it(make: Make, chat: ChatServer) -> None:
-    history = (Utterance("caller", "Thursday at nine, yes."), Utterance("agent", "You are booked."))
-    runs = (ToolRun("check_availability", True), ToolRun("book_appointment", True), ToolRun("leave_word", False))
-    brain = make(history=history, tools_run=runs)
-    chat.says(Reply("See you then."))
-    await talk(brain, "Great.")
-    system = chat.requests[0]["messages"][0]["content"]
-    assert "- book_appointment: done" in system and "- leave_word: did not succeed" in system
-
-
 async def test_a_call_that_comes_back_goes_on_with_what_was_said(make: Make, chat: ChatServer) -> None:
     chat.says(Reply("Friday, then."))
     brain = make(history=(Utterance("caller", "A haircut on Thursday."), Utterance("agent", "Thursday is full.")))
@@ -161,6 +149,16 @@ async def test_a_call_that_comes_back_goes_on_with_what_was_said(make: Make, cha
     await talk(brain, "Friday?")
     roles = [message["role"] for message in chat.messages]
     assert roles == ["user", "assistant", "user"] and "Thursday is full." in chat.messages[1]["content"]
+
+
+async def test_one_that_takes_over_knows_what_was_said_and_done(make: Make, chat: ChatServer) -> None:
+    chat.says(Reply("It is on Thursday."))
+    brain = make()
+    said_before = [Utterance("agent", "Hello."), Utterance("caller", "A haircut."), Utterance("agent", "It is booked.")]
+    brain.catch_up(said_before, [ToolRun("book_appointment", True)])
+    await talk(brain, "When is it?")
+    assert [message["content"] for message in chat.messages] == ["Hello.", "A haircut.", "It is booked.", "When is it?"]
+    assert "book_appointment (it worked)" in chat.requests[0]["messages"][0]["content"]
 
 
 # --- tools -----------------------------------------------------------------------------------------------------------

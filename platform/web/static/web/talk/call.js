@@ -20,6 +20,7 @@ export class Call {
    * @param {object} options
    * @param {string | (() => Promise<string>)} options.url the WebSocket's address. A function is asked once the microphone
    *   is open, so that a ticket does not grow old while the browser asks its question; it throws CallFailure to refuse.
+   * @param {string} [options.region] near the caller: the gateway tries places there first. docs/protocol.md lists them.
    * @param {(state: "asking"|"connecting"|"live"|"reconnecting"|"ended") => void} [options.onState]
    * @param {(caption: {role, text, turn, interrupted, isPiece}) => void} [options.onCaption]
    * @param {(stats: object) => void} [options.onStats] everything that `call` and `stats` metadata said so far.
@@ -28,8 +29,8 @@ export class Call {
    * @param {(isThere: boolean) => void} [options.onAgent] the agent was lost and another is sought, or is there again.
    * @param {(end: {code, sentence, isError}) => void} [options.onEnd] once, whatever happened.
    */
-  constructor({ url, onState, onCaption, onStats, onTool, onLevel, onAgent, onEnd }) {
-    Object.assign(this, { url, onState, onCaption, onStats, onTool, onLevel, onAgent, onEnd });
+  constructor({ url, region, onState, onCaption, onStats, onTool, onLevel, onAgent, onEnd }) {
+    Object.assign(this, { url, region, onState, onCaption, onStats, onTool, onLevel, onAgent, onEnd });
     this.state = "idle";
     this.stats = {};
     this.captions = [];
@@ -59,7 +60,7 @@ export class Call {
       const url = typeof this.url === "function" ? await this.url() : this.url;
       if (this.hasEnded()) return;
       this.address = url;
-      this.connect(announcing(url));
+      this.connect(announcing(this.region ? withRegion(url, this.region) : url));
     } catch (error) {
       if (this.hasEnded()) return; // given up meanwhile: what was being prepared is gone
       if (!(error instanceof CallFailure)) console.error(error);
@@ -213,6 +214,12 @@ export class Call {
     this.playback?.close();
     if (this.context?.state !== "closed") await this.context?.close();
   }
+}
+
+function withRegion(url, region) {
+  const address = new URL(url);
+  address.searchParams.set("region", region);
+  return address.href;
 }
 
 function loudness(analyser) {
