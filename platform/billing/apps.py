@@ -6,6 +6,7 @@ class BillingConfig(AppConfig):
     name = "billing"
 
     def ready(self) -> None:
+        from billing import checks, lookups  # noqa: F401  (checks and look-ups register themselves)
         from billing.plans import load_plans_after_migrate
 
         post_migrate.connect(load_plans_after_migrate, sender=self)

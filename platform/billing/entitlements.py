@@ -65,10 +65,17 @@ def _refusal(tenant: Tenant, subscription: Subscription, used_seconds: int) -> s
     plan = subscription.plan
     if tenant.is_suspended:
         return "This account is suspended."
-    if subscription.trial_has_ended:
-        return f"The trial ended on {timezone.localtime(subscription.trial_ends_at):%-d %B}: choose a plan to go on."
-    if subscription.status == Subscription.Status.CANCELLED:
-        return "The subscription was cancelled: choose a plan to go on."
+    if subscription.calls_have_ended:
+        return why_calls_ended(subscription)
     if plan.overage_cents_per_minute == 0 and used_seconds >= plan.included_minutes * 60:
         return "The plan's minutes are used up."
     return None
+
+
+def why_calls_ended(subscription: Subscription) -> str:
+    """Return what the subscription waits for, now that no call may begin."""
+    if subscription.status == Subscription.Status.TRIALING:
+        return f"The trial ended on {timezone.localtime(subscription.trial_ends_at):%-d %B}: choose a plan to go on."
+    if subscription.status == Subscription.Status.PAST_DUE:
+        return "An invoice is unpaid: pay it to go on."
+    return "The subscription was cancelled: choose a plan to go on."

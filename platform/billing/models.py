@@ -1,19 +1,33 @@
-"""What a tenant pays for: plans, subscriptions, and the ledger of what was sold."""
+"""What a tenant pays for: plans, subscriptions, and the ledger of what was sold. Payments: billing.payments."""
 
 from __future__ import annotations
 
+import uuid
 from typing import ClassVar
 
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
+from billing.payments import BillingPeriod, Invoice, Notice, OverageReport, Refund, StripeEvent
+from tenants.models import Tenant
 from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
+
+WITHOUT_HUNDREDTHS = frozenset(
+    "bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf bhd jod kwd omr tnd".split()
+)
+"""Currencies that Stripe counts whole, or in thousandths."""
 
 
 class PlanQuerySet(models.QuerySet):
     def public(self) -> PlanQuerySet:
         return self.filter(is_public=True)
+
+    def offered_to(self, tenant_id: uuid.UUID) -> PlanQuerySet:
+        """What a tenant may choose: the public plans, and those made for it."""
+        return self.filter(models.Q(is_public=True) | models.Q(reserved_for=tenant_id), monthly_price_cents__gt=0)
 
 
 class Plan(models.Model):
@@ -25,7 +39,22 @@ class Plan(models.Model):
     name = models.CharField(max_length=60)
     position = models.PositiveSmallIntegerField(default=0)
     is_public = models.BooleanField(default=True, help_text="Shown on the pricing page.")
-    monthly_price_cents = models.PositiveIntegerField(help_text="US cents.")
+    reserved_for = models.ForeignKey(
+        Tenant,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        db_constraint=False,  # plans outlive tenants
+        related_name="+",
+        help_text="A plan for this tenant alone; it is not public.",
+    )
+    currency = models.CharField(
+        max_length=3,
+        default="usd",
+        validators=[RegexValidator("^[a-z]{3}$", "Three small letters, as in usd.")],
+        help_text="Of all its prices, by ISO 4217 in small letters.",
+    )
+    monthly_price_cents = models.PositiveIntegerField(help_text="Hundredths of the currency.")
     trial_days = models.PositiveSmallIntegerField(null=True, blank=True, help_text="Ends by itself after so many days.")
     max_agents = models.PositiveIntegerField()
     max_concurrent_calls = models.PositiveIntegerField()
@@ -36,18 +65,56 @@ class Plan(models.Model):
     retention_days = models.PositiveSmallIntegerField()
     regulated = models.BooleanField(default=False, help_text="May hold regulated data.")
     support = models.CharField(max_length=80)
+    # Kept by `manage.py sync_plans`. An operator may enter the price of a plan that Stripe has already.
+    stripe_product_id = models.CharField(max_length=255, blank=True)
+    stripe_price_id = models.CharField(max_length=255, blank=True)
+    stripe_overage_price_id = models.CharField(max_length=255, blank=True)
 
     objects = PlanQuerySet.as_manager()
 
     class Meta:
         ordering = ["position"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(reserved_for=None) | models.Q(is_public=False), name="reserved_plan_is_not_public"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
 
+    def clean(self) -> None:
+        if self.currency in WITHOUT_HUNDREDTHS:
+            raise ValidationError({"currency": "Amounts here are hundredths, which this currency has not."})
+        if self.is_public and self.reserved_for_id is not None:
+            raise ValidationError({"reserved_for": "A plan for one tenant is not public: clear one of the two."})
+
+    @property
+    def has_overage(self) -> bool:
+        """Whether calls go on beyond the included minutes, at a price."""
+        return self.overage_cents_per_minute > 0
+
+    @property
+    def is_for_sale(self) -> bool:
+        """Whether Stripe knows its prices."""
+        return bool(self.stripe_price_id) and (bool(self.stripe_overage_price_id) or not self.has_overage)
+
+
+class SubscriptionQuerySet(TenantQuerySet):
+    def ending(self) -> SubscriptionQuerySet:
+        """Those whose owners may have to be told something: a trial or a grace that ends."""
+        return self.filter(
+            models.Q(status=Subscription.Status.TRIALING, trial_ends_at__gt=Now())
+            | models.Q(status=Subscription.Status.PAST_DUE)
+        )
+
 
 class Subscription(TenantOwned):
-    """Which plan a tenant is on, and whether it may place calls."""
+    """Which plan a tenant is on, and whether it may place calls.
+
+    `calls_end_at` is the one rule of that. The database works it out, so that pages and the gateway's admission read
+    the same: no call begins from then on; NULL where no end is known.
+    """
 
     class Status(models.TextChoices):
         TRIALING = "trialing"
@@ -56,24 +123,60 @@ class Subscription(TenantOwned):
         CANCELLED = "cancelled"
 
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="+")
+    next_plan = models.ForeignKey(
+        Plan,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="Chosen during the trial; it begins when the trial ends.",
+    )
     status = models.CharField(max_length=12, choices=Status.choices)
     trial_ends_at = models.DateTimeField(null=True, blank=True)
     period_started_at = models.DateTimeField(default=timezone.now)
+    period_ends_at = models.DateTimeField(null=True, blank=True)
+    grace_ends_at = models.DateTimeField(null=True, blank=True, help_text="Past due: calls are refused from then on.")
+    cancels_at = models.DateTimeField(null=True, blank=True, help_text="Cancelled as of then; it goes on until then.")
+    ended_at = models.DateTimeField(null=True, blank=True)
+    stripe_customer_id = models.CharField(max_length=255, blank=True)
+    stripe_subscription_id = models.CharField(max_length=255, blank=True)
+    synced_at = models.DateTimeField(null=True, blank=True, help_text="When Stripe was last asked about it.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    calls_end_at = models.GeneratedField(
+        expression=models.Case(
+            # Where Stripe keeps the trial, Stripe says what follows it.
+            models.When(status="trialing", stripe_subscription_id="", then=models.F("trial_ends_at")),
+            models.When(status="past_due", then=models.F("grace_ends_at")),
+            models.When(status="cancelled", then=Coalesce(models.F("ended_at"), models.F("created_at"))),
+            default=None,
+        ),
+        output_field=models.DateTimeField(null=True),
+        db_persist=True,
+    )
+
+    objects = TenantManager.from_queryset(SubscriptionQuerySet)()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["tenant"], name="one_subscription_per_tenant")]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant"], name="one_subscription_per_tenant"),
+            models.UniqueConstraint(
+                fields=["stripe_customer_id"],
+                condition=~models.Q(stripe_customer_id=""),
+                name="one_tenant_per_stripe_customer",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.plan} ({self.status})"
 
     @property
-    def trial_has_ended(self) -> bool:
-        return (
-            self.status == self.Status.TRIALING
-            and self.trial_ends_at is not None
-            and self.trial_ends_at <= timezone.now()
-        )
+    def calls_have_ended(self) -> bool:
+        return self.calls_end_at is not None and self.calls_end_at <= timezone.now()
+
+    @property
+    def is_billed_by_stripe(self) -> bool:
+        """Whether there is a subscription at Stripe that has not ended."""
+        return bool(self.stripe_subscription_id) and self.status != self.Status.CANCELLED
 
 
 class UsageQuerySet(TenantQuerySet):
@@ -129,3 +232,17 @@ class LedgerSeal(TenantOwned):
 
     def __str__(self) -> str:
         return f"Seal {self.number} of the {self.ledger} ledger"
+
+
+__all__ = [
+    "BillingPeriod",
+    "Invoice",
+    "LedgerSeal",
+    "Notice",
+    "OverageReport",
+    "Plan",
+    "Refund",
+    "StripeEvent",
+    "Subscription",
+    "Usage",
+]

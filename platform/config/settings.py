@@ -149,6 +149,15 @@ DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "Warmline <no-reply@localhos
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'filebased'}.EmailBackend"
 EMAIL_FILE_PATH = STATE_DIR / "mail"
 
+# --- billing -------------------------------------------------------------------------------------------------------
+# Without a key the platform runs and bills nobody (docs/billing.md).
+STRIPE_SECRET_KEY = env.secret("STRIPE_SECRET_KEY") or ""
+STRIPE_WEBHOOK_SECRET = env.secret("STRIPE_WEBHOOK_SECRET") or ""
+STRIPE_API_URL = env.text("STRIPE_API_URL", "https://api.stripe.com").rstrip("/")
+STRIPE_PAGES = env.words("STRIPE_PAGES", "https://checkout.stripe.com,https://billing.stripe.com")
+STRIPE_AUTOMATIC_TAX = env.boolean("STRIPE_AUTOMATIC_TAX", default=False)
+BILLING_GRACE_DAYS = env.integer("BILLING_GRACE_DAYS", 7)
+
 # --- background work -----------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
@@ -167,6 +176,9 @@ LOCAL_SUPERVISOR_TOKEN = env.secret("LOCAL_SUPERVISOR_TOKEN") or ""
 MODAL_TOKEN_ID = env.text("MODAL_TOKEN_ID", "")
 MODAL_TOKEN_SECRET = env.secret("MODAL_TOKEN_SECRET") or ""
 MODAL_ENVIRONMENT = env.text("MODAL_ENVIRONMENT", "")
+# The model hub that `fetch_weights` downloads from; its token for weights that are given to some alone.
+HF_TOKEN = env.secret("HF_TOKEN") or ""
+HF_ENDPOINT = env.text("HF_ENDPOINT", "")
 REGION = env.text("WARMLINE_REGION", "local")
 EDGE_REGION_HEADER = env.text("EDGE_REGION_HEADER", "")
 # Managed services. Only the operator says where they are: tenants' keys go there.
@@ -214,7 +226,8 @@ CONTENT_SECURITY_POLICY = {
         "object-src": ["'none'"],
         "base-uri": ["'none'"],
         "frame-ancestors": ["'none'"],
-        "form-action": ["'self'"],
+        # A button of ours that leads to Stripe: browsers hold the pages after it to this, too.
+        "form-action": ["'self'", *(STRIPE_PAGES if STRIPE_SECRET_KEY else [])],
     },
     # Alpine, which the operator's admin is built on, evaluates expressions: its policy is in tenants.middleware.
     "EXCLUDE_URL_PREFIXES": ("/admin/",),

@@ -10,7 +10,9 @@ from django.utils import timezone
 
 from billing.entitlements import entitlements_of
 from provisioning import tasks
+from provisioning.backends import pool_presets
 from provisioning.models import Pool
+from provisioning.models.pools import Worker
 from provisioning.regions import REGIONS
 from provisioning.warm_hours import read_windows
 from tenants import audit
@@ -23,12 +25,16 @@ CHANGEABLE = (*Pool.SPEC_FIELDS, *Pool.AUTOSCALING_FIELDS, "warm_hours")
 
 
 def create_pool(*, actor: User | None, **fields: Any) -> Pool:
-    """Make a pool of the entered tenant, and have it deployed.
+    """Make a pool of the entered tenant, and have it deployed. What is not said of it is as its worker needs it there.
 
     Raises:
         ValidationError: a field, or what the plan allows.
     """
     pool = Pool(tenant_id=entered_tenant_id(), **fields)
+    if pool.worker in Worker.values:
+        for name, value in pool_presets(pool.backend, pool.worker).items():
+            if name not in fields:
+                setattr(pool, name, value)
     _check(pool)
     pool.save(force_insert=True)
     audit.record(

@@ -90,6 +90,13 @@ def _statements(roles: dict[str, str], tables: set[str]) -> list[sql.Composable]
                     sql.Identifier(kept._meta.db_table), sql.Identifier(roles["default"])
                 )
             )
+        # Rows that came before their tenant was known, and are nobody's but the operator's.
+        if getattr(kept, "operator_only", False) and kept._meta.db_table in tables:
+            statements.append(
+                sql.SQL("REVOKE ALL ON {} FROM {}").format(
+                    sql.Identifier(kept._meta.db_table), sql.Identifier(roles["default"])
+                )
+            )
     for lookup in _lookups.values():
         statements += _definer_function(lookup, roles)
     return statements

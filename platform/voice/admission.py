@@ -118,10 +118,10 @@ def _refusal(request: Request, entered: Any, standing: Any) -> CloseCode | None:
         return CloseCode.AGENT_UNKNOWN
     if not _origin_is_allowed(request, entered, standing):
         return CloseCode.ORIGIN_REFUSED
-    if standing.tenant_status != "active" or standing.subscription_status in (None, "cancelled"):
+    if standing.tenant_status != "active" or standing.subscription_status is None:
         return CloseCode.TENANT_SUSPENDED
-    if standing.trial_has_ended:
-        return CloseCode.TRIAL_EXPIRED
+    if standing.calls_have_ended:
+        return CloseCode.TRIAL_EXPIRED if standing.subscription_status == "trialing" else CloseCode.TENANT_SUSPENDED
     if standing.minutes_are_used_up:
         return CloseCode.SPEND_CAP
     if request.kind == "public_key" and standing.calls_last_minute >= standing.calls_per_minute:

@@ -31,7 +31,7 @@ _ADMISSION = f"""
         agent.archived_at IS NOT NULL AS archived, agent.allowed_origins, agent.calls_per_minute,
         version.id AS version_id, version.engine, version.config,
         subscription.status AS subscription_status,
-        subscription.status = 'trialing' AND subscription.trial_ends_at <= now() AS trial_has_ended,
+        subscription.calls_end_at <= now() AS calls_have_ended,
         plan.max_concurrent_calls,
         plan.overage_cents_per_minute = 0 AND 60 * plan.included_minutes <= (
             SELECT coalesce(sum(usage.quantity), 0) FROM billing_usage usage

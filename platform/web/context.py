@@ -10,6 +10,7 @@ from django.utils.functional import SimpleLazyObject
 
 from tenants.lookups import memberships_of
 from tenants.models import Membership, Role
+from web.billing_banner import billing_banner
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
         "may_develop": may(Role.DEVELOPER),
         "may_administer": may(Role.ADMIN),
         "belongings": SimpleLazyObject(lambda: memberships_of(signed_in_id) if signed_in_id else []),
+        "billing_banner": SimpleLazyObject(lambda: billing_banner() if tenant is not None else None),
         "environment": settings.ENVIRONMENT,
         "gateway_url": settings.GATEWAY_URL,
     }

@@ -57,6 +57,7 @@ class PoolForm(forms.Form):
             field.label, field.help_text = self.LABELS[name]
         self.fields["gpu"].widget.attrs["list"] = "gpus"
         if pool is None:
+            self.fields["gpu"].help_text = "One, or several by preference, as L4, A10. Empty: what the worker needs."
             workers = [(kind.value, kind.label) for kind in Worker if kind.value in KINDS]
             self.fields["worker"].choices = workers  # type: ignore[attr-defined]
             if len(BACKENDS) == 1:
@@ -66,6 +67,12 @@ class PoolForm(forms.Form):
     def of_pool(cls, pool: Pool, *, is_operators: bool = False) -> PoolForm:
         values = {name: getattr(pool, name) for name in (*SCALE, *MACHINE)}
         return cls(pool=pool, is_operators=is_operators, initial=values)
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What is said of a new pool. The machine that was left as it was is the one that its worker needs there."""
+        left = set(MACHINE) - set(self.changed_data)
+        return {name: value for name, value in self.cleaned_data.items() if name not in left}
 
     @property
     def has_rare_errors(self) -> bool:

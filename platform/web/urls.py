@@ -2,7 +2,20 @@
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from web.views import agents, api, break_even, calendar, calls, fleet, overview, people, pools, services, styleguide
+from web.views import (
+    agents,
+    api,
+    billing,
+    break_even,
+    calendar,
+    calls,
+    fleet,
+    overview,
+    people,
+    pools,
+    services,
+    styleguide,
+)
 from web.views import public as public_views
 
 app_name = "web"
@@ -14,6 +27,7 @@ public: list[URLPattern | URLResolver] = [
     path("demo/ticket/", public_views.demo_ticket, name="demo_ticket"),
     path("dashboard/", people.dashboard, name="dashboard"),
     path("invitations/<str:token>/", people.invitation, name="invitation"),
+    path("stripe/events/", billing.stripe_events, name="stripe_events"),
     path("styleguide/", styleguide.styleguide, name="styleguide"),
 ]
 
@@ -68,6 +82,12 @@ tenant: list[URLPattern | URLResolver] = [
         name="left_handled",
     ),
     path("calendar/contacts/", calendar.contacts, name="contacts"),
+    path("billing/", billing.billing, name="billing"),
+    path("billing/next/", billing.next_invoice, name="billing_next"),
+    path("billing/subscribe/", billing.billing_subscribe, name="billing_subscribe"),
+    path("billing/change/<slug:plan_slug>/", billing.billing_change, name="billing_change"),
+    path("billing/cancel/", billing.billing_cancel, name="billing_cancel"),
+    path("billing/portal/", billing.billing_portal, name="billing_portal"),
     path("members/", people.members, name="members"),
     path("members/invite/", people.invite_member, name="invite_member"),
     path("members/<uuid:membership_id>/", people.change_member, name="change_member"),

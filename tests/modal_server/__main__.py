@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 from grpclib.server import Server as GrpcServer
+from modal._utils.grpc_utils import custom_detail_codec
 
 from tests.modal_server import state as states
 from tests.modal_server.api import Calls, make_service
@@ -38,14 +39,14 @@ async def serve(
             await web.SockSite(runner, listener).start()
 
         def listen(server: states.Server, listener: socket.socket) -> None:
-            task = asyncio.create_task(run(make_proxy(server, fleet, http), listener))
+            task = asyncio.create_task(run(make_proxy(server, fleet, http, state.injections), listener))
             listening.add(task)
             task.add_done_callback(listening.discard)
 
-        state = states.State(credentials, workspace_names, images=images)
+        state = states.State(credentials, workspace_names, folder, images=images)
         fleet = Fleet(state, folder, listen=listen)
         held.callback(fleet.close)
-        grpc = GrpcServer([make_service(state, Calls(state, fleet))])
+        grpc = GrpcServer([make_service(state, Calls(state, fleet))], status_details_codec=custom_detail_codec)
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         await grpc.start(sock=listener)

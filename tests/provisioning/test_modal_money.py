@@ -51,6 +51,7 @@ def modal(running: ModalServer, database: None, monkeypatch: pytest.MonkeyPatch)
     yield running
     for app in standing(running):
         running.change(workspace=app["workspace"], stop=app["id"])
+    running.change(admit={token["token_id"]: token["token_secret"] for token in running.own_tokens})
 
 
 @pytest.fixture

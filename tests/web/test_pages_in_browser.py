@@ -41,6 +41,10 @@ ENDINGS_OF_FORMS = (
 NO_PAGES = {
     "live_calls",
     "closure_new",
+    "billing_next",
+    "billing_subscribe",
+    "billing_change",
+    "billing_portal",
     "invite_member",
     "change_member",
     "withdraw_invitation",

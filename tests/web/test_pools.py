@@ -299,3 +299,13 @@ def test_what_a_command_has_set_can_be_saved_again(client_of: Any, acme: Tenant,
     assert client_of(dora).post(f"/t/acme/pools/{pool.pk}/change/", typed).status_code == 302
     kept = stored(pool)
     assert (kept.checkpoint, kept.image, kept.max_containers) == ("/srv/weights/stt", "warmline-stt:1.2.0", 5)
+
+
+def test_a_new_pools_machine_is_what_its_worker_needs_unless_somebody_says_otherwise(
+    client_of: Any, acme: Tenant, alice: User
+) -> None:
+    moshi = {**NEW, "worker": "moshi", "backend": "modal", "region": "us-east", "gpu": ""}
+    assert client_of(alice).post("/t/acme/pools/new/", {**moshi, "memory_mib": "30000"}).status_code == 302
+    with enter_tenant(acme.id):
+        made = Pool.objects.get()
+    assert (made.gpu, made.cpu_millicores, made.memory_mib) == ("L4, A10", 2000, 30_000)

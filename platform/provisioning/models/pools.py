@@ -13,7 +13,7 @@ from django.db import models
 from django.utils import timezone
 
 from provisioning import prices
-from provisioning.backends import BACKENDS, OWN_ACCOUNTS
+from provisioning.backends import BACKENDS, OWN_ACCOUNTS, complete
 from provisioning.backends.contract import Autoscaling, DeploymentSpec
 from provisioning.models.accounts import Account, PriceList
 from provisioning.regions import REGIONS
@@ -168,9 +168,9 @@ class Pool(TenantOwned):
         )
 
     def spec(self) -> DeploymentSpec:
-        """Return what a backend is to run."""
+        """Return what a backend is to run, complete: what the pool does not name is this installation's."""
         account = self.account
-        return DeploymentSpec(
+        spec = DeploymentSpec(
             environment=settings.ENVIRONMENT,
             tenant_id=str(self.tenant_id),
             tenant_slug=self.tenant.slug,
@@ -182,6 +182,7 @@ class Pool(TenantOwned):
             snapshots=self.snapshots and self.snapshots_given_up_at is None,
             account=str(account.pk) if account else "",
         )
+        return complete(self.backend, spec)
 
     def give_up_snapshots(self) -> None:
         """Go on with containers that start cold: none could be restored."""

@@ -92,7 +92,18 @@ def cents(value: int | None) -> str:
     """Return cents as dollars: "$149", "$0.12"."""
     if value is None:
         return NOTHING
-    return f"${value // 100:,}" if value % 100 == 0 else f"${value / 100:,.2f}"
+    return money(value, "usd")
+
+
+@register.filter
+def money(value: int | None, currency: str) -> str:
+    """Return hundredths of a currency: "$149", "$0.12", "−1,234.50 EUR"."""
+    if value is None:
+        return NOTHING
+    whole, rest = divmod(abs(value), 100)
+    said = f"{whole:,}.{rest:02}" if rest else f"{whole:,}"
+    sign = "−" if value < 0 else ""
+    return f"{sign}${said}" if currency == "usd" else f"{sign}{said} {currency.upper()}"
 
 
 @register.filter

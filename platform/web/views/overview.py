@@ -7,7 +7,6 @@ from typing import Any
 
 from django.http import HttpResponse
 from django.template.response import TemplateResponse
-from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from agents.models import Agent
@@ -72,7 +71,6 @@ def _live(entitlements: Entitlements) -> dict[str, Any]:
 
 def _plan(entitlements: Entitlements) -> dict[str, Any]:
     used, included = entitlements.used_minutes, entitlements.included_minutes
-    trial_ends_at = entitlements.trial_ends_at if entitlements.status == "trialing" else None
     return {
         "name": entitlements.plan.name,
         "used": used,
@@ -82,8 +80,6 @@ def _plan(entitlements: Entitlements) -> dict[str, Any]:
         "overage_cents": entitlements.overage_cents_per_minute,
         "since": entitlements.period_started_at,
         "refusal": entitlements.refusal,
-        "trial_ends_at": trial_ends_at,
-        "trial_days_left": None if trial_ends_at is None else max(0, (trial_ends_at - timezone.now()).days),
     }
 
 

@@ -58,7 +58,7 @@ def pool_new(request: TenantRequest) -> HttpResponse:
     form = PoolForm(request.POST or None, is_operators=request.tenant.is_house)
     if request.method == "POST" and form.is_valid():
         try:
-            made = journeys.create_pool(actor=request.user, **form.cleaned_data)
+            made = journeys.create_pool(actor=request.user, **form.chosen)
         except ValidationError as problem:
             form.take_over(problem)
         else:

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import aiohttp
 import modal
 
-import gpu_workers
 from gpu_workers.protocol import BootKind
 from gpu_workers.tokens import HEADER, SESSION_HEADER
 from provisioning import vault as vaults
@@ -43,6 +42,7 @@ from provisioning.backends.modal.apps import SERVER_NAME, Installation, autoscal
 from provisioning.backends.modal.billing import read_rates, read_report
 from provisioning.backends.modal.clients import Credentials, client_of, name_of
 from provisioning.backends.modal.problems import named
+from provisioning.backends.modal.workspace import Workspace
 
 ANSWER_SECONDS = 15.0
 DEPLOY_SECONDS = 300.0
@@ -73,7 +73,7 @@ class ModalBackend:
 
         return cls(
             Credentials(settings.MODAL_TOKEN_ID, settings.MODAL_TOKEN_SECRET),
-            Installation(gpu_workers.__version__, settings.MODAL_ENVIRONMENT),
+            Installation(settings.MODAL_ENVIRONMENT),
             environment=settings.ENVIRONMENT,
             vault=vaults.in_use(),
         )
@@ -93,6 +93,7 @@ class ModalBackend:
         async with named(within_seconds=DEPLOY_SECONDS):
             client = await self._client(spec.ref.account_ref)
             if not await self._stands(spec.ref):
+                await Workspace(client, self._installation.modal_environment).check(spec)
                 app = make_app(spec, autoscaling, self._installation)
                 await app.deploy.aio(client=client, environment_name=self._installation.modal_environment or None)
                 self._servers.pop(spec.name, None)
