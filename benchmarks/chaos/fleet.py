@@ -28,6 +28,8 @@ LIMITS = {
     "GATEWAY_RESUME_SECONDS": "30",
     "GATEWAY_MOST_FAILOVERS": "30",
     "GATEWAY_CLOSE_RETRY_SECONDS": "10",
+    "GATEWAY_ADDRESS_CALLS_PER_MINUTE": "0",  # all of them come from here
+    "GATEWAY_TENANT_CALLS_PER_MINUTE": "0",
 }
 
 Restart = Callable[[], Awaitable[None]]

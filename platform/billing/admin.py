@@ -10,7 +10,18 @@ from django.http import HttpRequest
 from django.utils import timezone
 from unfold.admin import ModelAdmin
 
-from billing.models import BillingPeriod, Invoice, Notice, OverageReport, Plan, Refund, StripeEvent, Subscription, Usage
+from billing.models import (
+    BillingPeriod,
+    Caps,
+    Invoice,
+    Notice,
+    OverageReport,
+    Plan,
+    Refund,
+    StripeEvent,
+    Subscription,
+    Usage,
+)
 from billing.tasks import process_event
 from tenants import audit
 from tenants.access import SignedInRequest
@@ -118,6 +129,12 @@ class SubscriptionAdmin(ModelAdmin):
                 actor=request.user,
                 details={"fields": form.changed_data, "status": obj.status},
             )
+
+
+@admin.register(Caps)
+class CapsAdmin(ReadOnlyAdmin):
+    list_display = ["tenant", "soft_minutes", "hard_minutes", "soft_spend_cents", "hard_spend_cents", "warned_of"]
+    list_select_related = ["tenant"]
 
 
 @admin.register(Usage)

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
+from billing.caps import Caps
 from billing.payments import BillingPeriod, Invoice, Notice, OverageReport, Refund, StripeEvent
 from tenants.models import Tenant
 from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
@@ -236,6 +237,7 @@ class LedgerSeal(TenantOwned):
 
 __all__ = [
     "BillingPeriod",
+    "Caps",
     "Invoice",
     "LedgerSeal",
     "Notice",

@@ -25,6 +25,7 @@ from gpu_workers.protocol import CloseCode
 from provisioning.backends import OpenBackends
 from voice import metrics, telling
 from voice.admission import Admitted
+from voice.budgets import Budget
 from voice.endings import (
     FAILED,
     GOODBYES,
@@ -41,6 +42,7 @@ from voice.models import EndReason
 from voice.ogg import StreamHead
 from voice.ongoing import OngoingCall
 from voice.options import Options
+from voice.recording import Recorder, Recordings
 from voice.relay import pump, run_until_first, splice
 from voice.search import Search
 from voice.sockets import CallerFault, CallerSocket, SideLost, WorkerSocket, WorkerUnavailable
@@ -67,6 +69,8 @@ class Conversation:
         call: OngoingCall,
         options: Options,
         *,
+        recordings: Recordings,
+        budget: Budget,
         again: HeldSession | None = None,
     ) -> None:
         self._search = Search(pool, backends, admitted, call, options, again=again)
@@ -74,7 +78,9 @@ class Conversation:
         self._admitted = admitted
         self.call = call
         self.caller: CallerSocket | None = caller
-        self.watch = Watch(call, max_seconds=admitted.max_seconds, options=options)
+        self.watch = Watch(call, max_seconds=admitted.max_seconds, budget=budget, options=options)
+        self._recordings = recordings
+        self._recorder: Recorder | None = None
         self.is_over = False
         self.closed = asyncio.Event()
         """Set by the gateway when the end is written, or the call left to another."""
@@ -124,10 +130,14 @@ class Conversation:
         return True
 
     async def release(self) -> None:
-        """Close the worker's side and give its place back, or leave it to the gateway that goes on with the call."""
+        """Close the worker's side and give its place back, or leave both to the gateway that goes on with the call."""
         if arrived := self.watch.take_arrival():
             self._dismiss(arrived[0], CloseCode.CANNOT_RESUME)
-        await asyncio.gather(self._search.close(), *self._tidying)
+        try:
+            await asyncio.gather(self._search.close(), *self._tidying)
+        finally:
+            if self._recorder is not None:
+                await self._recorder.finish()
 
     async def _take(self, outcome: Ending | Change) -> Ending | None:
         """Act on what happened; None where the call goes on."""
@@ -149,10 +159,22 @@ class Conversation:
         )
 
     async def _found(self) -> Change:
+        if self._recorder is None:
+            self._recorder = await self._begin_recording()
         # A call that had a worker has its caller on the line: it looks for longer.
         patience = self._options.failover_seconds if self._is_further_worker else 0.0
         self._worker = await self._search.find(patience_seconds=patience)
         return Change.WORKER_FOUND
+
+    async def _begin_recording(self) -> Recorder | None:
+        return await self._recordings.begin(
+            self._admitted.config,
+            tenant_id=self.call.tenant_id,
+            call_id=self.call.call_id,
+            began=self.call.began,
+            from_caller=self.call.from_caller,
+            from_worker=self.call.from_worker,
+        )
 
     async def _wait_for_hang_up(self, caller: CallerSocket) -> Change:
         """Keep what the caller says already; once that is too much, the caller has to wait."""
@@ -284,6 +306,7 @@ class Conversation:
                     max_seconds=self._admitted.max_seconds,
                     resume_token=self._token,
                     resume_seconds=self._options.resume_seconds,
+                    is_recorded=self._recorder is not None,
                 )
             )
             if self._voice.pages:

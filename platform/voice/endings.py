@@ -19,6 +19,7 @@ class Ending:
 
 HUNG_UP = Ending(EndReason.CALLER_HUNG_UP, CloseCode.NORMAL)
 AGENT_HUNG_UP = Ending(EndReason.AGENT_HUNG_UP, CloseCode.NORMAL)
+SPENT = Ending(EndReason.SPEND_CAP, CloseCode.SPEND_CAP)
 TIME_LIMIT = Ending(EndReason.TIME_LIMIT, CloseCode.TIME_LIMIT)
 CALLER_SILENT = Ending(EndReason.CALLER_SILENT, CloseCode.TIMED_OUT)
 CALLER_STUCK = Ending(EndReason.CALLER_STUCK, CloseCode.TIMED_OUT)

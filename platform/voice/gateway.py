@@ -21,15 +21,18 @@ from psycopg_pool import AsyncConnectionPool
 from gpu_workers.protocol import CloseCode
 from provisioning.backends import OpenBackends
 from voice import live, metrics
-from voice.admission import Admitted, Refused, Request, admit, read_path
+from voice.admission import Admitted, Refused, Request, read_path
+from voice.budgets import Budgets
 from voice.caller_protocol import EXTENSION
 from voice.calls import DATABASE_AWAY, close_call, hand_over_call, keep_writing
 from voice.checkpoints import QuietCalls
 from voice.conversation import Conversation
+from voice.doors import Doors
 from voice.endings import FAILED, STOPPED, Ending
 from voice.held import HeldSession, now
 from voice.ongoing import Fence, OngoingCall
 from voice.options import Options
+from voice.recording import Recordings
 from voice.resuming import come_back
 from voice.sockets import CallerSocket, SideLost
 from voice.whereabouts import region_of_request
@@ -49,6 +52,9 @@ class Gateway:
         self.pool = pool
         self.backends = backends
         self.quiet_calls = QuietCalls(pool, options)
+        self.doors = Doors(pool, options)
+        self.recordings = Recordings(pool, options)
+        self.budgets = Budgets(pool, options)
         self.is_draining = False
         self.calls: set[asyncio.Task[None]] = set()
         self.conversations: dict[uuid.UUID, Conversation] = {}
@@ -128,7 +134,7 @@ class Gateway:
         with tracer.start_as_current_span("admit"):
             try:
                 async with asyncio.timeout(self.options.database_seconds):
-                    admitted = await admit(self.pool, request, self.options)
+                    admitted = await self.doors.admit(request, callers=len(self.calls))
             except DATABASE_AWAY as problem:
                 log.warning("database.away", problem=repr(problem))
                 raise Refused(CloseCode.TRY_AGAIN_LATER) from problem
@@ -149,6 +155,7 @@ class Gateway:
         """Give a caller back to the call that this gateway holds, or go on with one that another has held."""
         if self.is_draining:
             raise Refused(CloseCode.GOING_AWAY)
+        self.doors.refuse_crowds(request, callers=0)  # who has a call here has room here
         with tracer.start_as_current_span("come back"):
             try:
                 returned = await come_back(self.pool, request.secret, is_held=self._holds, options=self.options)
@@ -183,7 +190,19 @@ class Gateway:
                 keep_writing(self.pool, call, self.options, self._few_news_at_once), name="write news"
             )
             self.quiet_calls.add(call)
-            conversation = Conversation(self.pool, self.backends, caller, admitted, call, self.options, again=again)
+            conversation = Conversation(
+                self.pool,
+                self.backends,
+                caller,
+                admitted,
+                call,
+                self.options,
+                recordings=self.recordings,
+                budget=self.budgets.join(
+                    call.tenant_id, left_seconds=admitted.seconds_left, live_calls=admitted.live_calls
+                ),
+                again=again,
+            )
             self.conversations[call.call_id] = conversation
             if self.says_goodbye:
                 conversation.watch.stop()
@@ -191,6 +210,7 @@ class Gateway:
             try:
                 ending = await conversation.hold()
             finally:
+                self.budgets.leave(call.tenant_id)
                 self.quiet_calls.remove(call)
                 writing.cancel()
                 await asyncio.gather(writing, return_exceptions=True)
@@ -249,11 +269,16 @@ def _read_request(scope: Mapping[str, Any], options: Options) -> Request | None:
         return None
     headers = dict(scope["headers"])
     client = scope.get("client")
+    caller_address = client[0] if client else ""
+    if options.behind_proxy:
+        # The proxy before us wrote the last one; those before it anybody may have.
+        forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1").rpartition(",")[2].strip()
+        caller_address = forwarded or caller_address
     return Request(
         kind=address[0],
         secret=address[1],
         origin=headers.get(b"origin", b"").decode("latin-1"),
-        address=client[0] if client else "",
+        address=caller_address,
         can_resume=parse_qs(scope.get("query_string", b"").decode("latin-1")).get("resume") == ["1"],
         region=region_of_request(scope.get("query_string", b""), headers, edge_header=options.edge_region_header),
         received_at=now(),

@@ -39,7 +39,7 @@ async def keep_telling(call: OngoingCall, caller: CallerSocket) -> None:
         await caller.send(stats(call))
 
 
-def call(call: OngoingCall, *, max_seconds: int, resume_token: str, resume_seconds: float) -> bytes:
+def call(call: OngoingCall, *, max_seconds: int, resume_token: str, resume_seconds: float, is_recorded: bool) -> bytes:
     """Return what is said right after the handshake, also to a caller who came back."""
     document = {
         "type": "call",
@@ -47,6 +47,7 @@ def call(call: OngoingCall, *, max_seconds: int, resume_token: str, resume_secon
         "max_seconds": max_seconds,
         "elapsed_ms": call.duration_ms,
         "resumes": call.resumes,
+        "recorded": is_recorded,
         "boot": _boot(call),
     }
     if resume_token:

@@ -8,11 +8,13 @@ import enum
 import time
 
 from gpu_workers import protocol
+from voice.budgets import Budget
 from voice.endings import (
     CALLER_LOST,
     CALLER_SILENT,
     CALLER_STUCK,
     CLOSED_BY_ANOTHER,
+    SPENT,
     STOPPED,
     TAKEN_BY_ANOTHER,
     TIME_LIMIT,
@@ -40,9 +42,10 @@ class Change(enum.Enum):
 class Watch:
     """Of one call, in all of its states."""
 
-    def __init__(self, call: OngoingCall, *, max_seconds: int, options: Options) -> None:
+    def __init__(self, call: OngoingCall, *, max_seconds: int, budget: Budget, options: Options) -> None:
         self._call = call
         self._max_seconds = max_seconds
+        self._budget = budget
         self._warn_before = warn_before_seconds(max_seconds, options)
         self._options = options
         self._has_warned = False
@@ -78,12 +81,12 @@ class Watch:
             at = time.monotonic()
             if (outcome := self._outcome(at, until)) is not None:
                 return outcome
-            elapsed = self._call.duration_ms / 1000
-            if worker is not None and not self._has_warned and elapsed >= self._max_seconds - self._warn_before:
+            left_seconds, _ = self._left(at)
+            if worker is not None and not self._has_warned and left_seconds <= self._warn_before:
                 self._has_warned = True
-                await _warn(worker, round(self._max_seconds - elapsed))
-            next_mark = self._max_seconds - (0 if self._has_warned else self._warn_before)
-            pause = min(TICK_SECONDS, max(0.01, next_mark - elapsed), TICK_SECONDS if until is None else until - at)
+                await _warn(worker, round(left_seconds))
+            next_mark = left_seconds - (0 if self._has_warned else self._warn_before)
+            pause = min(TICK_SECONDS, max(0.01, next_mark), TICK_SECONDS if until is None else until - at)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.01, pause)):
                     await self._wake.wait()
@@ -98,10 +101,19 @@ class Watch:
             return STOPPED
         if until is not None and at >= until:
             return CALLER_LOST
+        left_seconds, ending = self._left(at)
+        if left_seconds <= 0:
+            return ending
         longest = self._max_seconds + MOST_ABSENCES * options.resume_seconds
-        if call.duration_ms >= 1000 * self._max_seconds or (call.ready_ms is not None and at - call.began > longest):
+        if call.ready_ms is not None and at - call.began > longest:
             return TIME_LIMIT
         return self._stalled(at) if call.clock.runs else None
+
+    def _left(self, at: float) -> tuple[float, Ending]:
+        """Return in how many seconds the call ends, and why: its own limit, or its tenant's for the month."""
+        by_clock = self._max_seconds - self._call.duration_ms / 1000
+        by_budget = self._budget.lasts(at)
+        return (by_budget, SPENT) if by_budget < by_clock else (by_clock, TIME_LIMIT)
 
     def _stalled(self, at: float) -> Ending | Change | None:
         call, options = self._call, self._options

@@ -29,6 +29,7 @@ GATEWAY_LIMITS = {
     "GATEWAY_WORKER_SILENCE_SECONDS": "2",
     "GATEWAY_RESUME_SECONDS": "3",
     "GATEWAY_AWAY_BYTES": "600",
+    "GATEWAY_ADDRESS_CALLS_PER_MINUTE": "0",  # all of them come from here
 }
 
 

@@ -171,7 +171,7 @@ async def _call(request: web.Request) -> web.StreamResponse:
         async for _ in socket:
             pass
     else:
-        await _answer(request.app[SITE], socket)
+        await _answer(request.app[SITE], socket, recorded=behaviour == "recorded")
     return socket
 
 
@@ -202,18 +202,25 @@ async def _return(request: web.Request) -> web.StreamResponse:
                 await socket.receive(timeout=site.away_seconds)
         await _lose(request, socket, token="second")
     elif token == "second":
-        await _answer(site, socket)
+        await _answer(site, socket, recorded=False)
     else:
         await socket.close(code=protocol.CloseCode.CANNOT_RESUME)
     return socket
 
 
-async def _answer(site: Site, socket: web.WebSocketResponse) -> None:
+async def _answer(site: Site, socket: web.WebSocketResponse, *, recorded: bool) -> None:
     """Greet; once the caller has spoken for half a second, answer with a tone and the call's figures; listen on."""
     await socket.send_bytes(protocol.handshake())
     await socket.send_bytes(
         protocol.metadata(
-            {"type": "call", "call_id": "c1", "resume_token": "again", "max_seconds": 60, "boot": "restored"}
+            {
+                "type": "call",
+                "call_id": "c1",
+                "resume_token": "again",
+                "max_seconds": 60,
+                "recorded": recorded,
+                "boot": "restored",
+            }
         )
     )
     writer = sphn.OpusStreamWriter(protocol.SAMPLE_RATE_HZ)

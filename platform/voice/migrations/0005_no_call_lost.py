@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('agents', '0001_initial'),
         ('tenants', '0001_initial'),
-        ('voice', '0003_regions'),
+        ('voice', '0004_spend_cap'),
     ]
 
     operations = [
@@ -50,7 +50,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='call',
             name='end_reason',
-            field=models.CharField(blank=True, choices=[('caller_hung_up', 'The caller hung up'), ('agent_hung_up', 'The agent said goodbye'), ('time_limit', 'The call reached its time limit'), ('caller_silent', 'Nothing came from the caller for too long'), ('caller_stuck', 'The caller took no messages for too long'), ('caller_lost', 'The caller was lost and did not come back in time'), ('caller_fault', 'The caller broke the protocol'), ('no_worker', 'No worker could be reached'), ('worker_at_capacity', 'The workers had no place left'), ('worker_timed_out', 'The worker did not answer in time'), ('worker_lost', 'The worker was lost during the call'), ('gateway_stopped', 'The gateway was restarted'), ('gateway_lost', 'The gateway was lost; closed from its last checkpoint'), ('failed', 'The gateway failed')], max_length=24),
+            field=models.CharField(blank=True, choices=[('caller_hung_up', 'The caller hung up'), ('agent_hung_up', 'The agent said goodbye'), ('time_limit', 'The call reached its time limit'), ('spend_cap', 'The account reached its limit for the month'), ('caller_silent', 'Nothing came from the caller for too long'), ('caller_stuck', 'The caller took no messages for too long'), ('caller_lost', 'The caller was lost and did not come back in time'), ('caller_fault', 'The caller broke the protocol'), ('no_worker', 'No worker could be reached'), ('worker_at_capacity', 'The workers had no place left'), ('worker_timed_out', 'The worker did not answer in time'), ('worker_lost', 'The worker was lost during the call'), ('gateway_stopped', 'The gateway was restarted'), ('gateway_lost', 'The gateway was lost; closed from its last checkpoint'), ('failed', 'The gateway failed')], max_length=24),
         ),
         migrations.AlterField(
             model_name='call',
