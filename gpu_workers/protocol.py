@@ -67,6 +67,7 @@ class CloseCode(enum.IntEnum):
         member._value_ = code
         member.reason = reason
         member.resumable = resumable
+        """Whether a client that was in a call may come back to it."""
         return member
 
     NORMAL = 1000, "The call has ended."
@@ -75,13 +76,15 @@ class CloseCode(enum.IntEnum):
     UNSUPPORTED_DATA = 1003, "Messages must be binary."
     MESSAGE_TOO_BIG = 1009, "A message was longer than the limit."
     INTERNAL_ERROR = 1011, "The server failed: the call was recorded and can be tried again."
-    TRY_AGAIN_LATER = 1013, "No place is free at the moment: try again later."
+    TRY_AGAIN_LATER = 1013, "No place is free at the moment: try again later.", True
 
     TICKET_UNKNOWN = 4401, "This ticket is not known, has expired, or was used before."
     TENANT_SUSPENDED = 4402, "This account is suspended."
     ORIGIN_REFUSED = 4403, "This page may not call this agent."
     AGENT_UNKNOWN = 4404, "This agent does not exist or has no published version."
     TIMED_OUT = 4408, "Nothing was heard for too long."
+    RESUMED_ELSEWHERE = 4409, "This call goes on over another connection."
+    CANNOT_RESUME = 4410, "This call cannot be joined again: it has ended, or its token is not known or was used."
     TENANT_BUSY = 4429, "All lines of this business are busy: try again later."
     RATE_LIMITED = 4430, "Too many calls in a short time: try again later."
     SPEND_CAP = 4431, "This account has reached its limit for the month."

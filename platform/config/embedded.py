@@ -94,8 +94,11 @@ class Valkey:
         _stop(self.process, signal.SIGTERM)
 
 
-def start_postgres(folder: Path, *, durable: bool) -> Postgres:
+def start_postgres(folder: Path, *, durable: bool, port: int | None = None) -> Postgres:
     """Start the server on `folder`, making the cluster, the database and its three roles at the first start.
+
+    Args:
+        port: where it was before, for clients that go on; a free one without it.
 
     Raises:
         ServiceFailed: it did not answer in time.
@@ -110,7 +113,7 @@ def start_postgres(folder: Path, *, durable: bool) -> Postgres:
     if not data.exists():
         _make_cluster(binaries, data, passwords["superuser"], user)
     _stop_left_over(data)
-    port = free_port()
+    port = port or free_port()
     settings = {
         **_POSTGRES_SETTINGS,
         **(_DURABLE if durable else _FAST),
@@ -128,8 +131,11 @@ def start_postgres(folder: Path, *, durable: bool) -> Postgres:
     return server
 
 
-def start_valkey(folder: Path) -> Valkey:
+def start_valkey(folder: Path, *, port: int | None = None, password: str | None = None) -> Valkey:
     """Start the server on a free port of this machine, with a new password; what it holds goes when it stops.
+
+    Args:
+        port, password: those that it had before, for clients that go on.
 
     Raises:
         ServiceFailed: it did not answer in time.
@@ -139,7 +145,8 @@ def start_valkey(folder: Path) -> Valkey:
 
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    port, password, log_path = free_port(), secrets.token_urlsafe(24), folder / "valkey.log"
+    port, log_path = port or free_port(), folder / "valkey.log"
+    password = password or secrets.token_urlsafe(24)
     # The password goes in by a file: a command line can be read by every user of the machine.
     configuration = folder / "valkey.conf"
     configuration.touch(mode=0o600)

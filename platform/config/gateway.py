@@ -41,6 +41,7 @@ from voice.caller_protocol import CallerProtocol  # noqa: E402
 from voice.gateway import Gateway  # noqa: E402
 from voice.options import Options  # noqa: E402
 from voice.request_protocol import RequestProtocol, WaitingRoom  # noqa: E402
+from voice.takeovers import hear_takeovers  # noqa: E402
 
 refuse_insecure_start()
 log = structlog.get_logger(__name__)
@@ -162,6 +163,9 @@ async def running_gateway() -> AsyncIterator[Gateway]:
             upkeep = [
                 asyncio.create_task(gateway.quiet_calls.keep_writing(), name="write checkpoints"),
                 asyncio.create_task(gateway.budgets.keep_reading(), name="read budgets"),
+                asyncio.create_task(
+                    hear_takeovers(options.database_url, gateway.hear_takeover), name="hear of takeovers"
+                ),
             ]
             yield gateway
             for task in upkeep:

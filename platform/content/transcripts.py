@@ -1,4 +1,4 @@
-"""Writing transcripts from the gateway, on its own psycopg connection."""
+"""Transcripts as the gateway writes and reads them, on its own psycopg connection."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import Any
 import psycopg
 
 from content import crypto
-from content.keys import tenant_key_async
+from content.keys import TenantKeyDeleted, tenant_key_async
 
 _INSERT_SQL = """
     INSERT INTO content_transcriptline (id, tenant_id, call_id, position, turn_index, role, text, interrupted, at_ms)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (tenant_id, call_id, position) DO NOTHING
+"""
+_SELECT_SQL = """
+    SELECT position, turn_index, role, text, interrupted, at_ms FROM content_transcriptline WHERE call_id = %s
+    ORDER BY position
 """
 
 
@@ -53,3 +57,20 @@ async def append_lines(
     ]
     async with connection.cursor() as cursor:
         await cursor.executemany(_INSERT_SQL, rows)
+
+
+async def read_lines(
+    connection: psycopg.AsyncConnection[Any], *, tenant_id: uuid.UUID, call_id: uuid.UUID
+) -> list[Line]:
+    """Return what was said in a call so far; nothing where the tenant's content was deleted. The tenant was entered."""
+    rows = await (await connection.execute(_SELECT_SQL, (call_id,))).fetchall()
+    if not rows:
+        return []
+    try:
+        key = await tenant_key_async(connection, tenant_id)
+    except TenantKeyDeleted:
+        return []
+    return [
+        Line(position, turn_index, role, crypto.decrypt(key, bytes(text)).decode(), interrupted, at_ms)
+        for position, turn_index, role, text, interrupted, at_ms in rows
+    ]

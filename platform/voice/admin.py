@@ -41,6 +41,7 @@ class SessionInline(TabularInline):
         "connect_ms",
         "active_ms",
         "boot",
+        "gap_ms",
         "why_ended",
     ]
 
@@ -62,6 +63,8 @@ class CallAdmin(ReadOnlyAdmin):
         "boot",
         "ready_ms",
         "first_audio_ms",
+        "failovers",
+        "resumes",
         "cost_nano_dollars",
     ]
     list_filter = ["status", "channel", "end_reason", "boot", "region"]

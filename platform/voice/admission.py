@@ -36,12 +36,14 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """What a caller came with. `kind`: `ticket` or `public_key`; `origin` is empty where no browser sent one."""
+    """What a caller came with. `kind`: `ticket`, `public_key` or `resume_token`; `origin` is empty where no browser
+    sent one; `can_resume`: the client comes back by itself when its connection is lost."""
 
     kind: str
     secret: str = dataclasses.field(repr=False)
     origin: str = ""
     address: str = ""
+    can_resume: bool = False
     region: str = ""
     """Near the caller, where that is known."""
     received_at: datetime.datetime = dataclasses.field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
@@ -66,6 +68,7 @@ class Admitted:
     max_seconds: int
     puts_through: bool
     resume_token: str = dataclasses.field(repr=False)
+    can_resume: bool = False
     seconds_left: float | None = None
     """Of conversation in the tenant's period, for all its calls; None: there is no end."""
     live_calls: int = 0
@@ -73,12 +76,17 @@ class Admitted:
 
 
 def read_path(path: str) -> tuple[str, str] | None:
-    """Return (kind, secret) of a caller's address: `/call/TICKET/api/chat` or `/agent/PUBLIC_KEY/api/chat`."""
+    """Return (kind, secret) of a caller's address.
+
+    They are `/call/TICKET/api/chat`, `/agent/PUBLIC_KEY/api/chat` and `/call/resume/TOKEN/api/chat`.
+    """
     match path.strip("/").split("/"):
         case ["call", ticket, "api", "chat"]:
             return "ticket", ticket
         case ["agent", public_key, "api", "chat"] if "\0" not in public_key:  # which the database refuses
             return "public_key", public_key
+        case ["call", "resume", token, "api", "chat"]:
+            return "resume_token", token
     return None
 
 
@@ -183,7 +191,8 @@ def _admitted(request: Request, entered: Any, standing: Any, options: Options) -
         config=standing.config,
         max_seconds=min(asked_seconds, options.max_call_seconds),
         puts_through=getattr(entered, "puts_through", False),
-        resume_token=secrets.token_urlsafe(24),
+        resume_token=secrets.token_urlsafe(24) if request.can_resume else "",
+        can_resume=request.can_resume,
         seconds_left=standing.seconds_left,
         live_calls=standing.lines_taken + 1,
     )
@@ -208,7 +217,8 @@ async def _open(
             "region": admitted.region,
             "started_at": request.received_at,
             "caller_address_hash": _address_hash(request.address, options),
-            "resume_token_hash": hash_secret(admitted.resume_token),
+            "max_seconds": admitted.max_seconds,
+            "resume_token_hash": hash_secret(admitted.resume_token) if admitted.can_resume else "",
         },
     )
     await connection.execute(

@@ -6,10 +6,11 @@ The gateway and the sweeper close calls through the same function; the epoch dec
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import contextlib
 import datetime
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -18,13 +19,16 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from content.keys import TenantKeyDeleted, tenant_key_async
 from content.transcripts import append_lines
 from gpu_workers.protocol import CloseCode
 from tenants.scope import enter_tenant_async
 from voice import live, statements
 from voice.charges import record_charges
+from voice.endings import Ending
+from voice.held import HeldSession
 from voice.models import GOOD_ENDS, EndReason
-from voice.ongoing import HeldSession, OngoingCall
+from voice.ongoing import Fence, OngoingCall
 from voice.options import Options
 from voice.shares import connection_of
 from voice.times import TurnTimes
@@ -41,31 +45,34 @@ NEWS_SETTLE_SECONDS = 0.05
 FIRST_RETRY_SECONDS = 0.1
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Ending:
-    """Why a call ended, and what the caller is told."""
-
-    reason: EndReason
-    close_code: CloseCode
-
-
 class Fenced(Exception):
-    """Another writer has closed this call: its epoch has moved on."""
+    """Another writer has taken or closed this call: its epoch has moved on."""
+
+    def __init__(self, fence: Fence = Fence.CLOSED) -> None:
+        super().__init__(fence)
+        self.fence = fence
 
 
-async def keep_writing(pool: AsyncConnectionPool[Any], call: OngoingCall, options: Options) -> None:
-    """Write a checkpoint soon after there is news, until cancelled. See also voice.checkpoints."""
-    while not call.is_fenced:
+async def keep_writing(
+    pool: AsyncConnectionPool[Any], call: OngoingCall, options: Options, few_at_once: asyncio.Semaphore
+) -> None:
+    """Write a checkpoint soon after there is news, until cancelled. See also voice.checkpoints.
+
+    Args:
+        few_at_once: leaves connections for callers who come, come back and hang up: they wait, and news can.
+    """
+    while call.fenced is None:
         await call.news.wait()
         await asyncio.sleep(NEWS_SETTLE_SECONDS)
         pause_seconds = options.checkpoint_seconds
         try:
-            await save_checkpoint(pool, call, options)
+            async with few_at_once:
+                await save_checkpoint(pool, call, options)
             live.announce(call.tenant_id, "turn", figures_of(call))
             pause_seconds = NEWS_PAUSE_SECONDS
-        except Fenced:
-            log.warning("call.fenced")
-            call.is_fenced = True
+        except Fenced as fenced:
+            log.warning("call.fenced", fence=fenced.fence.name.lower())
+            call.fence(fenced.fence)
         except DATABASE_AWAY as problem:
             # Nothing is lost: the next checkpoint writes it too.
             log.warning("database.away", problem=repr(problem))
@@ -95,6 +102,7 @@ async def save_checkpoint(pool: AsyncConnectionPool[Any], call: OngoingCall, opt
 async def _write_checkpoint(
     connection: psycopg.AsyncConnection[Any], call: OngoingCall, unsaved: Any, options: Options
 ) -> None:
+    await _seal(connection, call)
     async with connection.pipeline():
         await enter_tenant_async(connection, call.tenant_id)
         written = await connection.execute(statements.CHECKPOINT, checkpoint_values(call))
@@ -106,12 +114,35 @@ async def _write_checkpoint(
             statements.TAKE_LINE,
             {"tenant_id": call.tenant_id, "call_id": call.call_id, "seconds": options.lease_seconds},
         )
-        if await written.fetchone() is None:
-            raise Fenced
+        stands = await written.fetchone() is not None
+    if not stands:
+        raise Fenced((await fences_of(connection, [call.call_id]))[call.call_id])
     await append_lines(connection, tenant_id=call.tenant_id, call_id=call.call_id, lines=unsaved.lines)
 
 
-async def close_call(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: Ending, options: Options) -> None:
+async def fences_of(connection: psycopg.AsyncConnection[Any], call_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Fence]:
+    """Return what others did with calls of the entered tenant whose epoch has moved on."""
+    rows = await (await connection.execute(statements.STATUS_OF, {"ids": list(call_ids)})).fetchall()
+    going_on = {call_id for call_id, status in rows if status != "ended"}
+    return {call_id: Fence.TAKEN if call_id in going_on else Fence.CLOSED for call_id in call_ids}
+
+
+async def _seal(connection: psycopg.AsyncConnection[Any], call: OngoingCall) -> None:
+    """Encrypt how new sessions are reached, where another gateway may have to."""
+    unsealed = [each for each in call.sessions if each.sealed is None and each.reach is not None]
+    if not unsealed or not call.can_resume:
+        return
+    await enter_tenant_async(connection, call.tenant_id)
+    with contextlib.suppress(TenantKeyDeleted):
+        key = await tenant_key_async(connection, call.tenant_id)
+        for session in unsealed:
+            assert session.reach is not None
+            session.sealed = session.reach.seal(key, session.id)
+
+
+async def close_call(
+    pool: AsyncConnectionPool[Any], call: OngoingCall, ending: Ending, options: Options, few_at_once: asyncio.Semaphore
+) -> None:
     """Write the end of a call with its last checkpoint, usage and provisional cost, in one transaction.
 
     Tries again while the database is away; after `close_retry_seconds` the sweeper's turn comes.
@@ -119,7 +150,8 @@ async def close_call(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: 
     deadline, pause = time.monotonic() + options.close_retry_seconds, FIRST_RETRY_SECONDS
     while True:
         try:
-            await _close_once(pool, call, ending, options)
+            async with few_at_once:
+                await _close_once(pool, call, ending, options)
         except Fenced:
             log.warning("call.was_closed_by_another")
         except DATABASE_AWAY as problem:
@@ -139,6 +171,26 @@ async def close_call(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: 
             continue
         live.announce(call.tenant_id, "ended", {**figures_of(call), "end_reason": ending.reason.value})
         return
+
+
+async def hand_over_call(pool: AsyncConnectionPool[Any], call: OngoingCall, options: Options) -> None:
+    """Write the last checkpoint of a call that another gateway goes on with.
+
+    Tries again while the database is away, not for long: the caller waits, and the checkpoint before will do.
+    """
+    deadline, pause = time.monotonic() + options.database_seconds, FIRST_RETRY_SECONDS
+    while True:
+        try:
+            return await save_checkpoint(pool, call, options)
+        except Fenced:
+            return
+        except DATABASE_AWAY as problem:
+            if time.monotonic() > deadline:
+                log.error("call.handed_over_from_its_last_checkpoint", problem=str(problem))
+                return
+            log.warning("database.away", problem=repr(problem))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 2.0)
 
 
 async def _close_once(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: Ending, options: Options) -> None:
@@ -228,30 +280,34 @@ def figures_of(call: OngoingCall) -> dict[str, Any]:
 
 
 def checkpoint_values(call: OngoingCall) -> dict[str, Any]:
-    session = call.session
+    session, opening = call.session, call.opening or call.session
     return {
         "id": call.call_id,
         "epoch": call.epoch,
-        "status": "opening" if call.ready is None else "live",
+        "status": "opening" if call.ready_ms is None else "live",
         "region": call.region,
         "pool_id": session and session.pool_id,
         "deployment_id": session and session.deployment_id,
         "setup_ms": call.setup_ms,
-        "reserve_ms": session and session.reserve_ms,
-        "connect_ms": session and session.connect_ms,
+        "reserve_ms": opening and opening.reserve_ms,
+        "connect_ms": opening and opening.connect_ms,
         "ready_ms": call.ready_ms,
         "first_audio_ms": call.first_audio_ms,
         "duration_ms": call.duration_ms,
         "gateway_ms_p50": call.delays.percentile(0.5),
         "gateway_ms_p99": call.delays.percentile(0.99),
-        "boot": session.boot if session else "",
-        "boot_ms": session and session.boot_ms,
+        "boot": opening.boot if opening else "",
+        "boot_ms": opening and opening.boot_ms,
         "turns_count": call.turns_count,
         "audio_in_messages": call.from_caller.messages,
         "audio_in_bytes": call.from_caller.bytes,
         "audio_out_messages": call.from_worker.messages,
         "audio_out_bytes": call.from_worker.bytes,
         "discarded_messages": call.from_caller.discarded + call.from_worker.discarded,
+        "failovers": call.failovers,
+        "resumes": call.resumes,
+        "longest_gap_ms": call.clock.longest_gap_ms,
+        "spent_token_is_void": call.spent_token_is_void,
         "refused_places": Jsonb(call.refused_places),
     }
 
@@ -276,6 +332,7 @@ def session_values(call: OngoingCall, session: HeldSession) -> dict[str, Any]:
         "role": session.role,
         "tenant_id": call.tenant_id,
         "call_id": call.call_id,
+        "epoch": call.epoch,
         "pool_id": session.pool_id,
         "deployment_id": session.deployment_id,
         "region": session.region,
@@ -290,4 +347,6 @@ def session_values(call: OngoingCall, session: HeldSession) -> dict[str, Any]:
         "boot": session.boot,
         "boot_ms": session.boot_ms,
         "why_ended": session.why_ended,
+        "gap_ms": session.gap_ms,
+        "reach": session.sealed if session.ended is None else None,
     }

@@ -19,7 +19,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from tenants.scope import enter_tenant_async
 from voice import live, statements
-from voice.calls import DATABASE_AWAY, checkpoint_values, figures_of, session_values
+from voice.calls import DATABASE_AWAY, checkpoint_values, fences_of, figures_of, session_values
 from voice.ongoing import OngoingCall
 from voice.options import Options
 
@@ -47,8 +47,10 @@ class QuietCalls:
     async def keep_writing(self) -> None:
         """Write what is due until cancelled."""
         while True:
-            await asyncio.sleep(min(TICK_SECONDS, self._options.checkpoint_seconds))
-            due_since = time.monotonic() - self._options.checkpoint_seconds
+            tick_seconds = min(TICK_SECONDS, self._options.checkpoint_seconds / 2)
+            await asyncio.sleep(tick_seconds)
+            # What would be due before the next look is due now: a killed gateway loses no more than it says.
+            due_since = time.monotonic() - self._options.checkpoint_seconds + tick_seconds
             due = [call for call in self._calls if call.written <= due_since and call.ended is None]
             due.sort(key=lambda call: (call.tenant_id, call.call_id))
             for tenant_id, calls in itertools.groupby(due, key=lambda call: call.tenant_id):
@@ -68,7 +70,12 @@ class QuietCalls:
 
     async def _write_once(self, tenant_id: uuid.UUID, calls: Sequence[OngoingCall]) -> None:
         at = time.monotonic()
-        sessions = [session_values(call, session) for call in calls for session in call.sessions]
+        sessions = [
+            {name: values[name] for name in ("id", "call_id", "epoch", "active_ms")}
+            for call in calls
+            for session in call.sessions
+            for values in [session_values(call, session)]
+        ]
         async with self._pool.connection() as connection, connection.transaction(), connection.pipeline():
             await enter_tenant_async(connection, tenant_id)
             written = await connection.execute(
@@ -80,11 +87,13 @@ class QuietCalls:
                 {"call_ids": [call.call_id for call in calls], "seconds": self._options.lease_seconds},
             )
             standing = {row[0] for row in await written.fetchall()}
+            gone = [call.call_id for call in calls if call.call_id not in standing]
+            fences = await fences_of(connection, gone) if gone else {}
         for call in calls:
             call.written = at
-            if call.call_id not in standing:
-                log.warning("call.fenced", call_id=str(call.call_id))
-                call.is_fenced = True
+            if call.call_id in fences:
+                log.warning("call.fenced", call_id=str(call.call_id), fence=fences[call.call_id].name.lower())
+                call.fence(fences[call.call_id])
 
 
 def _documents(rows: Sequence[dict[str, Any]]) -> str:

@@ -80,6 +80,7 @@ class Frames(asyncio.Protocol):
         "_passage",
         "_pieces",
         "_pieces_bytes",
+        "_ping_seconds",
         "_pings",
         "_reader",
         "_rest",
@@ -89,15 +90,19 @@ class Frames(asyncio.Protocol):
         "_untimed",
         "_writable",
         "close_code",
+        "closed_at",
         "on_close",
         "transport",
     )
 
-    def __init__(self, *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+    def __init__(self, *, max_message_bytes: int = MAX_MESSAGE_BYTES, ping_seconds: float = PING_SECONDS) -> None:
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.close_code: int | None = None
         """How the connection closed: the other side's code, or ours where it broke the protocol; None while open."""
+        self.closed_at = 0.0
+        """When it closed (monotonic seconds); where it fell silent, when it was last heard."""
         self.on_close: Callable[[], None] | None = None
+        self._ping_seconds = ping_seconds
         self._max_message_bytes = max_message_bytes
         self._mask_bytes = 0 if self.masks else 4  # of what we read
         self._is_open = False
@@ -185,7 +190,7 @@ class Frames(asyncio.Protocol):
         self._is_open = True
         self._heard_at = monotonic()
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        self._set_timer(PING_SECONDS, self._keep_alive)
+        self._set_timer(self._ping_seconds, self._keep_alive)
 
     def frames_received(self, data: bytes) -> None:
         at = self._heard_at = monotonic()
@@ -396,9 +401,10 @@ class Frames(asyncio.Protocol):
         self._read_on()  # until the other side's goodbye
         self._set_timer(CLOSE_SECONDS, self._let_go)
 
-    def _closed(self, code: int) -> None:
+    def _closed(self, code: int, at: float | None = None) -> None:
         if self.close_code is None:
             self.close_code = code
+            self.closed_at = monotonic() if at is None else at
             self._take_no_more()
             self._wake_reader()
             if self.on_close is not None:
@@ -409,12 +415,12 @@ class Frames(asyncio.Protocol):
         silent_seconds = monotonic() - self._heard_at
         if not self._is_reading:  # it may say what it will: whose turn it is to wait is known elsewhere
             silent_seconds = 0.0
-        if silent_seconds > 2 * PING_SECONDS:
-            self._closed(ABNORMAL)
+        if silent_seconds > 2 * self._ping_seconds:
+            self._closed(ABNORMAL, self._heard_at)
             return self._let_go()
-        if silent_seconds >= PING_SECONDS / 2 and self._writable is None:
+        if silent_seconds >= self._ping_seconds / 2 and self._writable is None:
             self._write(Opcode.PING, b"")
-        self._set_timer(PING_SECONDS, self._keep_alive)
+        self._set_timer(self._ping_seconds, self._keep_alive)
 
     def _set_timer(self, seconds: float, action: Callable[[], Any]) -> None:
         if self._timer is not None:

@@ -1,7 +1,7 @@
-"""One call from its request to its end: admit, place, talk, close.
+"""The calls of one gateway process: opened, taken over from another, closed, and handed over when it stops.
 
-It knows the order of things. What may begin a call is voice.admission, how messages pass is voice.relay, what is
-written is voice.calls; of audio it knows nothing.
+It knows the order of things. What may begin a call is voice.admission, how one goes is voice.conversation, what is
+written is voice.calls.
 """
 
 from __future__ import annotations
@@ -9,46 +9,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import uuid
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qs
 
 import structlog
 from opentelemetry import trace
 from psycopg_pool import AsyncConnectionPool
 
-from gpu_workers import protocol
 from gpu_workers.protocol import CloseCode
 from provisioning.backends import OpenBackends
 from voice import live, metrics
 from voice.admission import Admitted, Refused, Request, read_path
 from voice.budgets import Budgets
 from voice.caller_protocol import EXTENSION
-from voice.calls import DATABASE_AWAY, Ending, close_call, keep_writing
+from voice.calls import DATABASE_AWAY, close_call, hand_over_call, keep_writing
 from voice.checkpoints import QuietCalls
+from voice.conversation import Conversation
 from voice.doors import Doors
-from voice.frames import ABNORMAL, Frames
-from voice.models import EndReason
-from voice.ongoing import OngoingCall, now
+from voice.endings import FAILED, STOPPED, Ending
+from voice.held import HeldSession, now
+from voice.ongoing import Fence, OngoingCall
 from voice.options import Options
-from voice.reaching import reached_worker
-from voice.recording import Recorder, Recordings
-from voice.relay import pump, run_until_first, splice
-from voice.sockets import CallerFault, CallerSocket, SideLost, WorkerSocket, WorkerUnavailable
-from voice.starting import parts_of, services_of, start_of, warn_before_seconds
+from voice.recording import Recordings
+from voice.resuming import come_back
+from voice.sockets import CallerSocket, SideLost
 from voice.whereabouts import region_of_request
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("warmline.gateway")
 
-STATS_SECONDS = 3.0
-"""How often a caller is told figures while nothing happens."""
-CLOSE_NOTICE_SECONDS = 0.5
-
-HUNG_UP = Ending(EndReason.CALLER_HUNG_UP, CloseCode.NORMAL)
-TIME_LIMIT = Ending(EndReason.TIME_LIMIT, CloseCode.TIME_LIMIT)
-SPENT = Ending(EndReason.SPEND_CAP, CloseCode.SPEND_CAP)
-STOPPED = Ending(EndReason.GATEWAY_STOPPED, CloseCode.GOING_AWAY)
-FAILED = Ending(EndReason.FAILED, CloseCode.INTERNAL_ERROR)
+MOST_WRITES_AT_ONCE = 4
+"""Of news, and of ends. The pool has ten connections, and callers who come must not wait until all else is written."""
 
 
 class Gateway:
@@ -64,11 +57,15 @@ class Gateway:
         self.budgets = Budgets(pool, options)
         self.is_draining = False
         self.calls: set[asyncio.Task[None]] = set()
-        self.goodbye = asyncio.Event()
-        """Set when live calls are to end now."""
+        self.conversations: dict[uuid.UUID, Conversation] = {}
+        """The calls that go on here, by their id."""
+        self._few_news_at_once = asyncio.Semaphore(MOST_WRITES_AT_ONCE)
+        self._few_ends_at_once = asyncio.Semaphore(MOST_WRITES_AT_ONCE)
+        self.says_goodbye = False
+        """Live calls are to end now, or to go on elsewhere."""
 
     async def take_call(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
-        """Serve one WebSocket request: a call, or a refusal told by a close code."""
+        """Serve one WebSocket request: a call, a caller's return to one, or a refusal told by a close code."""
         began, extension = time.monotonic(), scope.get("extensions", {}).get(EXTENSION)
         caller = CallerSocket(receive, send, frames=extension and extension["connection"])
         try:
@@ -79,33 +76,57 @@ class Gateway:
         task = asyncio.create_task(self._serve(caller, _read_request(scope, self.options), began), name="call")
         self.calls.add(task)
         task.add_done_callback(self.calls.discard)
-        await asyncio.shield(task)
+        await caller.left.wait()  # the call may last longer, over another connection
+
+    def hear_takeover(self, call_id: uuid.UUID, epoch: int) -> None:
+        """Another gateway, or this one, has raised a call's epoch."""
+        conversation = self.conversations.get(call_id)
+        if conversation is not None and conversation.call.epoch < epoch:
+            conversation.call.fence(Fence.TAKEN)
 
     async def drain(self) -> None:
-        """Take no new calls, let the live ones end within the time given, then say goodbye to the rest."""
+        """Take no new calls, let the live ones end within the time given, then hand over or say goodbye to the rest."""
         self.is_draining = True
         log.info("gateway.draining", calls=len(self.calls), seconds=self.options.drain_seconds)
         if self.calls:
             await asyncio.wait(self.calls, timeout=self.options.drain_seconds)
-        self.goodbye.set()
+        self.says_goodbye = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.options.close_retry_seconds):
+                await self._stop_a_few_at_a_time()
+        for conversation in self.conversations.values():  # what is left: the database is away
+            conversation.watch.stop()
         if self.calls:
             await asyncio.wait(self.calls, timeout=self.options.close_retry_seconds)
         log.info("gateway.drained", calls=len(self.calls))
 
+    async def _stop_a_few_at_a_time(self) -> None:
+        """End all calls or hand them over; each goes on until its turn comes."""
+        few = asyncio.Semaphore(MOST_WRITES_AT_ONCE)
+
+        async def stop(conversation: Conversation) -> None:
+            async with few:
+                conversation.watch.stop()
+                await conversation.closed.wait()
+
+        await asyncio.gather(*(stop(conversation) for conversation in list(self.conversations.values())))
+
     async def _serve(self, caller: CallerSocket, request: Request | None, began: float) -> None:
         try:
             with tracer.start_as_current_span("call"):
-                admitted = await self._admit(request)
-                await self._conduct(caller, admitted, began)
+                if request is not None and request.kind == "resume_token":
+                    await self._resume(caller, request)
+                else:
+                    await self._open(caller, request, began)
         except Refused as refusal:
             metrics.REFUSALS.labels(reason=refusal.close_code.name.lower()).inc()
             log.info("call.refused", reason=refusal.close_code.name.lower())
-            await caller.close(refusal.close_code)
+            await _dismiss(caller, refusal.close_code)
         except Exception:
             log.exception("call.failed")
-            await caller.close(CloseCode.INTERNAL_ERROR)
+            await _dismiss(caller, CloseCode.INTERNAL_ERROR)
 
-    async def _admit(self, request: Request | None) -> Admitted:
+    async def _open(self, caller: CallerSocket, request: Request | None, began: float) -> None:
         if self.is_draining:
             raise Refused(CloseCode.GOING_AWAY)
         if request is None:
@@ -113,21 +134,51 @@ class Gateway:
         with tracer.start_as_current_span("admit"):
             try:
                 async with asyncio.timeout(self.options.database_seconds):
-                    return await self.doors.admit(request, callers=len(self.calls))
+                    admitted = await self.doors.admit(request, callers=len(self.calls))
             except DATABASE_AWAY as problem:
                 log.warning("database.away", problem=repr(problem))
                 raise Refused(CloseCode.TRY_AGAIN_LATER) from problem
-
-    async def _conduct(self, caller: CallerSocket, admitted: Admitted, began: float) -> None:
-        """Hold an opened call, and close it however it ends."""
         call = OngoingCall(
             call_id=admitted.call_id,
             tenant_id=admitted.tenant_id,
             epoch=admitted.epoch,
             began=began,
             setup_ms=round((time.monotonic() - began) * 1000),
+            can_resume=admitted.can_resume,
         )
         call.region = call.caller_region = admitted.region
+        log.info("call.opened", call_id=str(call.call_id), agent=admitted.agent_slug, channel=admitted.channel)
+        live.announce(call.tenant_id, "opened", {"id": str(call.call_id), "agent": admitted.agent_slug})
+        await self._conduct(caller, admitted, call)
+
+    async def _resume(self, caller: CallerSocket, request: Request) -> None:
+        """Give a caller back to the call that this gateway holds, or go on with one that another has held."""
+        if self.is_draining:
+            raise Refused(CloseCode.GOING_AWAY)
+        self.doors.refuse_crowds(request, callers=0)  # who has a call here has room here
+        with tracer.start_as_current_span("come back"):
+            try:
+                returned = await come_back(self.pool, request.secret, is_held=self._holds, options=self.options)
+            except DATABASE_AWAY as problem:
+                log.warning("database.away", problem=repr(problem))
+                raise Refused(CloseCode.TRY_AGAIN_LATER) from problem
+        if (taken := returned.taken_over) is not None:
+            metrics.RESUMES.labels(gateway="another").inc()
+            log.info("call.taken_over", call_id=str(taken.call.call_id), epoch=taken.call.epoch)
+            await self._conduct(caller, taken.admitted, taken.call, again=taken.again)
+            return
+        conversation = self.conversations.get(returned.call_id)
+        if conversation is None or not conversation.arrive(caller, returned.resume_token):
+            raise Refused(CloseCode.CANNOT_RESUME)
+
+    def _holds(self, call_id: uuid.UUID, epoch: int) -> bool:
+        conversation = self.conversations.get(call_id)
+        return conversation is not None and conversation.call.epoch == epoch
+
+    async def _conduct(
+        self, caller: CallerSocket, admitted: Admitted, call: OngoingCall, *, again: HeldSession | None = None
+    ) -> None:
+        """Hold an opened call, and close it however it ends, or leave it to another gateway."""
         trace.get_current_span().set_attributes(
             {"call.id": str(call.call_id), "tenant.id": str(call.tenant_id), "agent": admitted.agent_slug}
         )
@@ -135,281 +186,81 @@ class Gateway:
             structlog.contextvars.bound_contextvars(call_id=str(call.call_id), tenant_id=str(call.tenant_id)),
             metrics.LIVE_CALLS.track_inprogress(),
         ):
-            log.info("call.opened", agent=admitted.agent_slug, channel=admitted.channel)
-            live.announce(call.tenant_id, "opened", {"id": str(call.call_id), "agent": admitted.agent_slug})
-            writing = asyncio.create_task(keep_writing(self.pool, call, self.options), name="write news")
+            writing = asyncio.create_task(
+                keep_writing(self.pool, call, self.options, self._few_news_at_once), name="write news"
+            )
             self.quiet_calls.add(call)
-            conversation = _Conversation(self, caller, admitted, call)
+            conversation = Conversation(
+                self.pool,
+                self.backends,
+                caller,
+                admitted,
+                call,
+                self.options,
+                recordings=self.recordings,
+                budget=self.budgets.join(
+                    call.tenant_id, left_seconds=admitted.seconds_left, live_calls=admitted.live_calls
+                ),
+                again=again,
+            )
+            self.conversations[call.call_id] = conversation
+            if self.says_goodbye:
+                conversation.watch.stop()
             ending = FAILED
             try:
                 ending = await conversation.hold()
             finally:
-                call.end()
+                self.budgets.leave(call.tenant_id)
                 self.quiet_calls.remove(call)
                 writing.cancel()
                 await asyncio.gather(writing, return_exceptions=True)
-                await self._close(caller, conversation, call, ending)
+                try:
+                    await self._close(conversation, call, ending)
+                finally:
+                    conversation.closed.set()
+                    # Not sooner: who came back meanwhile would take the call over from the database.
+                    if self.conversations.get(call.call_id) is conversation:
+                        del self.conversations[call.call_id]
 
-    async def _close(
-        self, caller: CallerSocket, conversation: _Conversation, call: OngoingCall, ending: Ending
-    ) -> None:
+    async def _close(self, conversation: Conversation, call: OngoingCall, ending: Ending) -> None:
         """Tell both sides, give the place back and write the end, side by side: none waits for another."""
-        with tracer.start_as_current_span("close"):
-            results = await asyncio.gather(
-                caller.close(ending.close_code),
-                conversation.release(),
-                close_call(self.pool, call, ending, self.options),
-                return_exceptions=True,
-            )
-        for problem in results:
-            if isinstance(problem, BaseException):
-                log.error("call.closed_badly", exc_info=problem)
-        metrics.observe_end(call, ending)
-        log.info("call.ended", end_reason=ending.reason.value, duration_ms=call.duration_ms, turns=call.turns_count)
-
-
-class _Conversation:
-    """The two sides of one call, from finding a worker to the first side that ends."""
-
-    def __init__(self, gateway: Gateway, caller: CallerSocket, admitted: Admitted, call: OngoingCall) -> None:
-        self.gateway = gateway
-        self.options = gateway.options
-        self.caller = caller
-        self.admitted = admitted
-        self.call = call
-        self.worker: WorkerSocket | None = None
-        self.recorder: Recorder | None = None
-        self.budget = gateway.budgets.join(
-            call.tenant_id, left_seconds=admitted.seconds_left, live_calls=admitted.live_calls
-        )
-        self._held = contextlib.AsyncExitStack()
-
-    async def hold(self) -> Ending:
-        """Return why the call ended; errors of either side are ends too."""
-        try:
-            with tracer.start_as_current_span("reserve"):
-                ending = await run_until_first(
-                    {
-                        "worker": self._reach_worker(),
-                        "caller": self._wait_for_hang_up(),
-                        "clock": self._wait_for_goodbye(),
-                    }
+        caller = conversation.caller
+        if call.fenced is Fence.TAKEN:
+            log.warning("call.was_taken_over")
+        elif ending is STOPPED and call.can_resume and call.ready_ms is not None:
+            await self._hand_over(conversation, call)
+        else:
+            call.end()
+            with tracer.start_as_current_span("close"):
+                results = await asyncio.gather(
+                    _dismiss(caller, ending.close_code),
+                    conversation.release(),
+                    close_call(self.pool, call, ending, self.options, self._few_ends_at_once),
+                    return_exceptions=True,
                 )
-            if ending is not None:
-                return ending
-            with tracer.start_as_current_span("talk"):
-                return await self._talk()
-        except SideLost:
-            return await self._how_caller_ended()
-        except CallerFault as fault:
-            return Ending(EndReason.CALLER_FAULT, fault.close_code)
-        except WorkerUnavailable as problem:
-            log.warning("worker.unavailable", problem=str(problem))
-            return Ending(_WHY_NO_WORKER.get(problem.close_code, EndReason.NO_WORKER), problem.close_code)
-        except Exception:
-            log.exception("call.failed")
-            return FAILED
+            for problem in results:
+                if isinstance(problem, BaseException):
+                    log.error("call.closed_badly", exc_info=problem)
+            metrics.observe_end(call, ending)
+            log.info("call.ended", end_reason=ending.reason.value, duration_ms=call.duration_ms, turns=call.turns_count)
+            return
+        # Another gateway goes on with it, and waits for a moment where the worker's place is not free yet.
+        await asyncio.gather(_dismiss(caller, ending.close_code), conversation.release(), return_exceptions=True)
 
-    async def release(self) -> None:
-        """Close the worker's side, give its place back, and finish what was recorded."""
-        self.gateway.budgets.leave(self.call.tenant_id)
+    async def _hand_over(self, conversation: Conversation, call: OngoingCall) -> None:
+        call.lose_caller(time.monotonic())
+        call.leaves_workers = True
+        metrics.HANDED_OVER.inc()
+        log.info("call.handed_over", duration_ms=call.duration_ms)
+        await hand_over_call(self.pool, call, self.options)
+
+
+async def _dismiss(caller: CallerSocket | None, code: CloseCode) -> None:
+    if caller is not None:
         try:
-            await self._held.aclose()
+            await caller.close(code)
         finally:
-            if self.recorder is not None:
-                await self.recorder.finish()
-
-    # --- before there is a worker ----------------------------------------------------------------------------------
-    async def _reach_worker(self) -> Ending | None:
-        self.recorder = await self._begin_recording()
-        services = await services_of(self.gateway.pool, self.admitted, self.options)
-        start = start_of(self.admitted, self.options, services)
-        self.worker = await self._held.enter_async_context(
-            reached_worker(
-                self.gateway.pool,
-                self.gateway.backends,
-                self.call,
-                self.admitted.engine,
-                start,
-                parts_of(self.admitted.config),
-                self.options,
-            )
-        )
-        return None
-
-    async def _begin_recording(self) -> Recorder | None:
-        return self.recorder or await self.gateway.recordings.begin(
-            self.admitted.config,
-            tenant_id=self.call.tenant_id,
-            call_id=self.call.call_id,
-            began=self.call.began,
-            from_caller=self.call.from_caller,
-            from_worker=self.call.from_worker,
-        )
-
-    async def _wait_for_hang_up(self) -> Ending:
-        """Keep what the caller says already; once that is too much, the caller has to wait."""
-        if await self.caller.hold(self.options.early_bytes):
-            return await self._how_caller_ended()
-        await asyncio.Event().wait()
-        raise AssertionError("nobody sets that event")
-
-    async def _wait_for_goodbye(self) -> Ending:
-        await self.gateway.goodbye.wait()
-        return STOPPED
-
-    # --- talking ---------------------------------------------------------------------------------------------------
-    async def _talk(self) -> Ending:
-        assert self.worker is not None
-        await self.caller.send(self.worker.handshake)
-        self.call.become_ready()
-        await self.caller.send(self._call_metadata())
-        watches = {"clock": self._watch_clock(self.worker), "stats": self._tell_stats()}
-        if self.caller.frames is not None:
-            return await run_until_first({"splice": self._splice(self.worker, self.caller.frames), **watches})
-        carries = {
-            "caller to worker": self._carry_to_worker(self.worker),
-            "worker to caller": self._carry_to_caller(self.worker),
-        }
-        return await run_until_first({**carries, **watches})
-
-    async def _splice(self, worker: WorkerSocket, frames: Frames) -> Ending:
-        with contextlib.suppress(SideLost):  # which the splice finds too
-            await pump(worker.held(), self.caller, self.call.from_worker)
-            await pump(self.caller.held(), worker, self.call.from_caller)
-        first = await splice(frames, worker.frames, self.call.from_caller, self.call.from_worker)
-        if first is worker.frames:
-            return _worker_ending(worker)
-        self.caller.note_close(frames.close_code or ABNORMAL)
-        return await self._how_caller_ended()
-
-    async def _carry_to_worker(self, worker: WorkerSocket) -> Ending:
-        try:
-            await pump(self.caller, worker, self.call.from_caller)
-        except SideLost:
-            # The worker's last words may be on their way to a slow caller: when they are through, the call ends.
-            self.call.from_caller.waiting_since = None
-            async for _ in self.caller:
-                pass
-        return await self._how_caller_ended()
-
-    async def _carry_to_caller(self, worker: WorkerSocket) -> Ending:
-        try:
-            await pump(worker, self.caller, self.call.from_worker)
-        except SideLost:
-            return await self._how_caller_ended()
-        return _worker_ending(worker)
-
-    async def _how_caller_ended(self) -> Ending:
-        """Return it when whoever reads from the caller has learnt it, which is now or very soon."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_NOTICE_SECONDS):
-                await self.caller.has_closed.wait()
-        fault = _FAULTS.get(self.caller.close_code or 0)
-        return HUNG_UP if fault is None else Ending(EndReason.CALLER_FAULT, fault)
-
-    async def _watch_clock(self, worker: WorkerSocket) -> Ending:
-        """End the call at its limits, when a side is silent or stuck for too long, and when the gateway stops."""
-        warn_before = warn_before_seconds(self.admitted.max_seconds, self.options)
-        has_warned = False
-        while True:
-            left_seconds, ending = self._left()
-            if left_seconds <= 0:
-                return ending
-            if not has_warned and left_seconds <= warn_before:
-                has_warned = True
-                wrap_up = protocol.wrap_up(seconds_left=round(left_seconds))
-                with contextlib.suppress(SideLost, TimeoutError):
-                    async with asyncio.timeout(1.0):
-                        await worker.send(protocol.metadata(wrap_up))
-            if stalled := self._stalled(time.monotonic()):
-                return stalled
-            next_mark = left_seconds if has_warned else left_seconds - warn_before
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(1.0, max(0.01, next_mark))):
-                    return await self._wait_for_goodbye()
-
-    def _left(self) -> tuple[float, Ending]:
-        """Return in how many seconds the call ends, and why: its own limit, or its tenant's for the month."""
-        by_clock = self.admitted.max_seconds - self.call.duration_ms / 1000
-        by_budget = self.budget.lasts(time.monotonic())
-        return (by_budget, SPENT) if by_budget < by_clock else (by_clock, TIME_LIMIT)
-
-    def _stalled(self, at: float) -> Ending | None:
-        call, options = self.call, self.options
-        if call.is_fenced:
-            return Ending(EndReason.GATEWAY_LOST, CloseCode.INTERNAL_ERROR)
-        if _waits_since(call.from_worker.waiting_since, at) > options.stuck_seconds:
-            return Ending(EndReason.CALLER_STUCK, CloseCode.TIMED_OUT)
-        if _waits_since(call.from_caller.waiting_since, at) > options.stuck_seconds:
-            return Ending(EndReason.WORKER_LOST, CloseCode.WORKER_LOST)
-        if at - max(call.from_caller.last_arrived_at, call.ready or at) > options.caller_silence_seconds:
-            return Ending(EndReason.CALLER_SILENT, CloseCode.TIMED_OUT)
-        return None
-
-    async def _tell_stats(self) -> Ending:
-        """Tell the caller the call's figures after each turn, and now and then."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STATS_SECONDS):
-                    await self.call.turn_was_heard.wait()
-            self.call.turn_was_heard.clear()
-            try:
-                await self.caller.send(self._stats_metadata())
-            except SideLost:
-                return await self._how_caller_ended()
-
-    def _call_metadata(self) -> bytes:
-        return protocol.metadata(
-            {
-                "type": "call",
-                "call_id": str(self.call.call_id),
-                "resume_token": self.admitted.resume_token,
-                "max_seconds": self.admitted.max_seconds,
-                "recorded": self.recorder is not None,
-                "boot": self.call.session.boot if self.call.session else "",
-            }
-        )
-
-    def _stats_metadata(self) -> bytes:
-        turn = self.call.last_turn
-        return protocol.metadata(
-            {
-                "type": "stats",
-                "first_audio_ms": self.call.first_audio_ms,
-                "turn_ms": turn.turn_ms if turn else None,
-                "turns": self.call.turns_count,
-                "cost_nano_dollars": self.call.cost_so_far(),
-                "elapsed_ms": self.call.duration_ms,
-                "boot": self.call.session.boot if self.call.session else "",
-            }
-        )
-
-
-_WHY_NO_WORKER: dict[CloseCode, EndReason] = {
-    CloseCode.WORKER_AT_CAPACITY: EndReason.WORKER_AT_CAPACITY,
-    CloseCode.WORKER_TIMED_OUT: EndReason.WORKER_TIMED_OUT,
-}
-
-
-# With which codes a server closes by itself on a caller who breaks the WebSocket protocol. 1007: text that is no UTF-8.
-_FAULTS = {
-    1002: CloseCode.PROTOCOL_ERROR,
-    1003: CloseCode.UNSUPPORTED_DATA,
-    1007: CloseCode.UNSUPPORTED_DATA,
-    1009: CloseCode.MESSAGE_TOO_BIG,
-}
-
-
-def _worker_ending(worker: WorkerSocket) -> Ending:
-    # 1005: closed with no code, as stock servers do when they are done.
-    if worker.close_code in (1000, 1005):
-        return Ending(EndReason.AGENT_HUNG_UP, CloseCode.NORMAL)
-    return Ending(EndReason.WORKER_LOST, CloseCode.WORKER_LOST)
-
-
-def _waits_since(since: float | None, at: float) -> float:
-    return 0.0 if since is None else at - since
+            caller.left.set()
 
 
 def _read_request(scope: Mapping[str, Any], options: Options) -> Request | None:
@@ -428,6 +279,7 @@ def _read_request(scope: Mapping[str, Any], options: Options) -> Request | None:
         secret=address[1],
         origin=headers.get(b"origin", b"").decode("latin-1"),
         address=caller_address,
+        can_resume=parse_qs(scope.get("query_string", b"").decode("latin-1")).get("resume") == ["1"],
         region=region_of_request(scope.get("query_string", b""), headers, edge_header=options.edge_region_header),
         received_at=now(),
     )

@@ -15,6 +15,19 @@ REDEEM_TICKET = register_lookup(
                 RETURNING tenant_id, id, channel, origin, max_seconds, puts_through""",
     )
 )
+RESUME_CALL = register_lookup(
+    Lookup(
+        "warmline_resume_call",
+        arguments="with_hash varchar, new_hash varchar",
+        returns="TABLE (tenant_id uuid, call_id uuid, epoch integer)",
+        # The token that was used last is good until the caller was heard over the connection that it opened: that one
+        # may have been lost before the new token arrived.
+        body="""UPDATE voice_call SET resume_token_hash = new_hash, spent_token_hash = with_hash
+                WHERE (resume_token_hash = with_hash OR spent_token_hash = with_hash) AND with_hash <> ''
+                    AND status <> 'ended'
+                RETURNING tenant_id, id, epoch""",
+    )
+)
 OTHER_SESSIONS = register_lookup(
     Lookup(
         "warmline_other_sessions",

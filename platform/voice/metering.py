@@ -63,6 +63,11 @@ class Counts(abc.ABC):
     def departed(self, arrived_at: float, at: float) -> None:
         self._delays.add((at - arrived_at) * 1000)
 
+    def take_back(self, message: bytes) -> None:
+        """Forget a message that was let pass and is not passed on after all: it keeps its index and its time."""
+        self.messages -= 1
+        self.bytes -= len(message)
+
     @abc.abstractmethod
     def _passes(self, kind: int, message: Callable[[], bytes]) -> bool:
         """Return whether a message that is no audio may pass."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
-    from voice.calls import Ending
+    from voice.endings import Ending
     from voice.ongoing import OngoingCall
 
 _SECONDS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.4, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
@@ -26,6 +26,14 @@ REFUSED_PLACES = Counter(
 CALLS = Counter("warmline_gateway_calls_total", "Calls ended, by reason and boot.", ["end_reason", "boot"])
 MESSAGES = Counter("warmline_gateway_messages_total", "Messages passed on.", ["direction"])
 BYTES = Counter("warmline_gateway_bytes_total", "Bytes passed on.", ["direction"])
+WORKERS_LOST = Counter("warmline_gateway_workers_lost_total", "Workers lost in calls that went on.")
+CALLERS_LOST = Counter(
+    "warmline_gateway_callers_lost_total", "Connections of callers lost without a goodbye.", ["can_resume"]
+)
+RESUMES = Counter(
+    "warmline_gateway_resumes_total", "Callers who came back, to the same gateway or to another one.", ["gateway"]
+)
+HANDED_OVER = Counter("warmline_gateway_handed_over_total", "Calls left to another gateway when this one stopped.")
 READY = Histogram("warmline_gateway_ready_seconds", "From the request to the handshake.", ["boot"], buckets=_SECONDS)
 FIRST_AUDIO = Histogram(
     "warmline_gateway_first_audio_seconds", "From the request to the first agent audio.", ["boot"], buckets=_SECONDS
@@ -35,7 +43,8 @@ TURN = Histogram("warmline_gateway_turn_seconds", "From the end of the caller's 
 
 def observe_end(call: OngoingCall, ending: Ending) -> None:
     """Count an ended call."""
-    boot = call.session.boot if call.session else ""
+    opening = call.opening or call.session
+    boot = opening.boot if opening else ""
     CALLS.labels(end_reason=ending.reason.value, boot=boot).inc()
     for direction, counts in (("in", call.from_caller), ("out", call.from_worker)):
         MESSAGES.labels(direction=direction).inc(counts.messages)

@@ -27,6 +27,7 @@ class EndReason(models.TextChoices):
     SPEND_CAP = "spend_cap", "The account reached its limit for the month"
     CALLER_SILENT = "caller_silent", "Nothing came from the caller for too long"
     CALLER_STUCK = "caller_stuck", "The caller took no messages for too long"
+    CALLER_LOST = "caller_lost", "The caller was lost and did not come back in time"
     CALLER_FAULT = "caller_fault", "The caller broke the protocol"
     NO_WORKER = "no_worker", "No worker could be reached"
     WORKER_AT_CAPACITY = "worker_at_capacity", "The workers had no place left"
@@ -103,7 +104,14 @@ class Call(TenantOwned):
     cost_nano_dollars = models.BigIntegerField(default=0, help_text="Provisional: the ledger of costs decides.")
 
     caller_address_hash = models.CharField(max_length=64, blank=True)
-    resume_token_hash = models.CharField(max_length=64, blank=True)
+    max_seconds = models.PositiveIntegerField(null=True)
+    resume_token_hash = models.CharField(max_length=64, blank=True, help_text="Empty: the caller cannot come back.")
+    spent_token_hash = models.CharField(
+        max_length=64, blank=True, db_default="", help_text="The token before, until the caller was heard again."
+    )
+    failovers = models.PositiveIntegerField(db_default=0, help_text="Workers that were lost while the call went on.")
+    resumes = models.PositiveIntegerField(db_default=0, help_text="How often the caller came back.")
+    longest_gap_ms = models.PositiveIntegerField(db_default=0, help_text="The longest time in which one side was gone.")
 
     objects = TenantManager.from_queryset(CallQuerySet)()  # type: ignore[django-manager-missing, misc]
 
@@ -114,6 +122,16 @@ class Call(TenantOwned):
             models.Index(fields=["tenant", "agent", "-started_at"], name="calls_of_agent"),
             models.Index(fields=["last_checkpoint_at"], condition=~models.Q(status="ended"), name="calls_unfinished"),
             models.Index(fields=["tenant"], condition=~models.Q(status="ended"), name="calls_unfinished_of_tenant"),
+            models.Index(
+                fields=["resume_token_hash"],
+                condition=~models.Q(status="ended") & ~models.Q(resume_token_hash=""),
+                name="calls_by_resume_token",
+            ),
+            models.Index(
+                fields=["spent_token_hash"],
+                condition=~models.Q(status="ended") & ~models.Q(spent_token_hash=""),
+                name="calls_by_spent_token",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -185,6 +203,12 @@ class Session(TenantOwned):
     boot = models.CharField(max_length=8, blank=True)
     boot_ms = models.PositiveIntegerField(null=True)
     why_ended = models.CharField(max_length=24, blank=True)
+    gap_ms = models.PositiveIntegerField(
+        null=True, help_text="From the loss of the session before it to its first audio."
+    )
+    reach = models.BinaryField(
+        null=True, help_text="Address and token while it lasts, encrypted: for a gateway that goes on with the call."
+    )
 
     class Meta:
         ordering = ["granted_at"]

@@ -3,77 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import dataclasses
 import datetime
+import enum
 import time
 import uuid
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
 
 from content.transcripts import Line
-from gpu_workers.protocol import BootKind
+from gpu_workers.protocol import ToolRun, Utterance
 from provisioning.costs import cost_of
+from provisioning.placing import Place
+from voice.held import HeldSession, now, writable
 from voice.metering import FromCaller, FromWorker
-from voice.times import MOST_TURNS, DurationHistogram, TurnTimes, milliseconds, turn_times
+from voice.talk_clock import TalkClock
+from voice.times import MOST_TURNS, DurationHistogram, Indexes, TurnTimes, turn_times
 
 log = structlog.get_logger(__name__)
 
 # What a worker may say of one call before it is taken for broken: lines of transcript, and characters in one.
 MOST_LINES = 4 * MOST_TURNS
 MOST_CHARACTERS = 10_000
+MOST_REFUSALS = 50
+REMEMBERED_LINES = 400
+"""So much of a conversation is told to a worker that goes on with it."""
 
 
-def _writable(text: str) -> str:
-    """Return the text without what no UTF-8 or no database column holds: halves of surrogate pairs, NUL."""
-    return text.encode(errors="replace").decode().replace("\0", "")
+class Fence(enum.Enum):
+    """What another writer did with a call."""
+
+    CLOSED = enum.auto()
+    TAKEN = enum.auto()
+    """Another gateway goes on with it."""
 
 
-def now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Earlier:
+    """What a call had come to when this gateway took it over from another."""
 
-
-@dataclasses.dataclass(slots=True)
-class HeldSession:
-    """A place on a container, as this call holds it."""
-
-    id: uuid.UUID
-    pool_id: uuid.UUID
-    deployment_id: uuid.UUID
-    region: str
-    container: str
-    backend_ref: str
-    rate_nano_dollars_per_second: int
-    granted_at: datetime.datetime
-    granted: float
-    """Monotonic seconds."""
-    reserve_ms: int
-    role: str = "engine"
-    connect_ms: int | None = None
-    boot: str = ""
-    boot_ms: int | None = None
-    ended: float | None = None
-    why_ended: str = ""
-
-    def end(self, why: str) -> None:
-        if self.ended is None:
-            self.ended, self.why_ended = time.monotonic(), why
-
-    def hear_boot(self, document: dict[str, Any]) -> bool:
-        """Take in how the container came to be; False where the document is not of its form."""
-        boot, age_ms = document.get("boot"), milliseconds(document.get("ready_age_ms"))
-        if boot not in list(BootKind) or age_ms is None:
-            return False
-        # Had the container been able to talk for longer than this call waited for it, the call found it warm.
-        waited_ms = self.reserve_ms + (self.connect_ms or 0)
-        self.boot = str(BootKind.WARM) if age_ms > waited_ms else str(boot)
-        self.boot_ms = milliseconds(document.get("boot_ms"))
-        if container := document.get("container"):
-            self.container = _writable(str(container))[:120]
-        return True
-
-    def active_ms(self, at: float) -> int:
-        return round(((self.ended or at) - self.granted) * 1000)
+    ready_ms: int | None = None
+    first_audio_ms: int | None = None
+    turns: int = 0
+    cost_nano_dollars: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,25 +62,47 @@ class News:
 class OngoingCall:
     """What the gateway knows of a call. `began` and all times of messages are monotonic seconds."""
 
-    def __init__(self, *, call_id: uuid.UUID, tenant_id: uuid.UUID, epoch: int, began: float, setup_ms: int) -> None:
+    def __init__(
+        self,
+        *,
+        call_id: uuid.UUID,
+        tenant_id: uuid.UUID,
+        epoch: int,
+        began: float,
+        setup_ms: int | None,
+        can_resume: bool = False,
+    ) -> None:
         self.call_id = call_id
         self.tenant_id = tenant_id
         self.epoch = epoch
+        self.can_resume = can_resume
+        """Its caller comes back when the connection is lost."""
         self.began = began
         self.setup_ms = setup_ms
         self.region = ""
         """In which it is held; before it is, near the caller."""
         self.caller_region = ""
         self.refused_places: list[dict[str, Any]] = []
+        self.places: dict[str, list[Place]] = {}
+        """Where its workers can be, by kind, as they were last found."""
         self.ready: float | None = None
+        self.earlier = Earlier()
         self.ended: float | None = None
         self.ended_at: datetime.datetime | None = None
         self.session: HeldSession | None = None
+        """On which it is now."""
+        self.opening: HeldSession | None = None
+        """The first one that could talk: how a call began is what callers wait for."""
         self.sessions: list[HeldSession] = []
+        self.failovers = 0
+        self.resumes = 0
+        self.clock = TalkClock()
         self.turns: dict[int, TurnTimes] = {}
         self.unsaved_turns: list[TurnTimes] = []
         self.unsaved_lines: list[Line] = []
         self.lines_count = 0
+        self.said: collections.deque[Utterance] = collections.deque(maxlen=REMEMBERED_LINES)
+        self.tools_run: list[ToolRun] = []
         self.delays = DurationHistogram()
         self.from_caller = FromCaller(self.delays)
         self.from_worker = FromWorker(self.delays, on_metadata=self.hear_worker, on_malformed=self._complain)
@@ -115,9 +112,19 @@ class OngoingCall:
         """Set while there is something new to write."""
         self.written = began
         """When its counters were last written."""
-        self.is_fenced = False
-        """Another writer has closed this call."""
+        self.fenced: Fence | None = None
+        """Another writer has taken or closed this call: nothing more is to be written."""
+        self.leaves_workers = False
+        """Another gateway goes on with its workers: they are let go of, and not given back."""
+        self.on_fence: Callable[[], None] = lambda: None
+        self.spent_token_is_void = False
+        """The caller holds the newest token for coming back: the one used last is of no use any more."""
         self._first_reply: float | None = None
+        self._indexes = Indexes()
+        self._last_index = -1
+        """The highest of all turns and lines."""
+        self._greetings = {0}
+        """Turns with which a worker began: they answer nothing."""
         self._log = log.bind(call_id=str(call_id), tenant_id=str(tenant_id))
 
     # --- marks on the way ------------------------------------------------------------------------------------------
@@ -135,16 +142,90 @@ class OngoingCall:
 
     def note_refusal(self, *, region: str, is_own: bool, waited_ms: int, why: str) -> None:
         """Remember a place that was tried and could not be had; `why` is the name of a close code."""
-        self.refused_places.append({"region": region, "is_own": is_own, "waited_ms": waited_ms, "why": why})
+        if len(self.refused_places) < MOST_REFUSALS:
+            self.refused_places.append({"region": region, "is_own": is_own, "waited_ms": waited_ms, "why": why})
+
+    def go_on_from(
+        self, *, last_index: int, lines_count: int, said: Iterable[Utterance], tools_run: Iterable[ToolRun]
+    ) -> None:
+        """Go on with a call that another gateway began. `last_index`: the highest of its turns, -1 without any."""
+        self._last_index, self.lines_count = last_index, lines_count
+        self.said.extend(said)
+        self.tools_run.extend(tools_run)
 
     def become_ready(self) -> None:
         self.ready = time.monotonic()
+        self.opening = self.session
         self.news.set()
+
+    def fence(self, fence: Fence) -> None:
+        if self.fenced is None:
+            self.fenced = fence
+            self.leaves_workers = fence is Fence.TAKEN
+            self.on_fence()
+
+    def talk(self) -> None:
+        """Both sides are there."""
+        if not self.clock.runs:
+            at = time.monotonic()
+            self.clock.start(at)
+            self.from_caller.last_arrived_at = at
+            self.from_caller.waiting_since = self.from_worker.waiting_since = None
+            self.news.set()
+
+    def lose_caller(self, at: float) -> None:
+        self.clock.stop(at)
+        self.news.set()
+
+    def come_back(self, gap_ms: int) -> None:
+        """The caller is there again, after so long."""
+        self.resumes += 1
+        self.clock.note_gap(gap_ms)
+        self.spent_token_is_void = False
+        self.news.set()
+
+    def lose_worker(self, at: float) -> None:
+        """Take note of when a worker was lost; the call goes on with another."""
+        self.failovers += 1
+        self.settle_gap()
+        self.clock.begin_gap(at)
+        for session in self.sessions:
+            session.end("worker_lost", at)
+        self.news.set()
+
+    def meet_worker(self, *, replayed: int) -> None:
+        """A further worker counts messages and turns from 0.
+
+        Args:
+            replayed: audio messages that it was sent before any of the caller's.
+        """
+        turn = self._last_index + 1
+        self._greetings.add(turn)
+        self._indexes = Indexes(
+            caller=self.from_caller.audio_times.count - replayed,
+            worker=self.from_worker.audio_times.count,
+            turn=turn,
+        )
+        self.news.set()
+
+    def settle_gap(self) -> None:
+        """End a gap for which the worker names no turn: stock servers name none, and their audio has to do."""
+        if (at := self.from_worker.audio_times.at(self._indexes.worker)) is not None:
+            self._end_gap(at)
+
+    def _end_gap(self, at: float) -> None:
+        gap_ms = self.clock.end_gap(at)
+        if gap_ms is not None and self.session is not None:
+            self.session.gap_ms = gap_ms
+            self.turn_was_heard.set()
+            self.news.set()
 
     def end(self) -> None:
         """Stop the clock: what follows is tidying up, and nobody is billed for it."""
         if self.ended is None:
             self.ended, self.ended_at = time.monotonic(), now()
+            self.clock.stop(self.ended)
+            self.settle_gap()
             for session in self.sessions:
                 if session.ended is None:
                     session.ended = self.ended  # why: as the call
@@ -152,27 +233,31 @@ class OngoingCall:
     # --- figures ---------------------------------------------------------------------------------------------------
     @property
     def ready_ms(self) -> int | None:
-        return None if self.ready is None else self.since_began_ms(self.ready)
+        return self.earlier.ready_ms if self.ready is None else self.since_began_ms(self.ready)
 
     @property
     def first_audio_ms(self) -> int | None:
         """From the request to the first reply that the worker named; without such word, to its first audio message."""
+        if self.earlier.first_audio_ms is not None:
+            return self.earlier.first_audio_ms
         at = self._first_reply or self.from_worker.first_audio
         return None if at is None else self.since_began_ms(at)
 
     @property
     def duration_ms(self) -> int:
-        """From ready to the end, or until now."""
-        return 0 if self.ready is None else round(((self.ended or time.monotonic()) - self.ready) * 1000)
+        """From ready to the end, or until now, without the times in which a side was gone."""
+        return self.clock.talked_ms(time.monotonic())
 
     def cost_so_far(self) -> int:
         """Return nano-dollars, as if nobody else was on the containers."""
         at = time.monotonic()
-        return sum(cost_of(session.active_ms(at), session.rate_nano_dollars_per_second) for session in self.sessions)
+        return self.earlier.cost_nano_dollars + sum(
+            cost_of(session.active_ms(at), session.rate_nano_dollars_per_second) for session in self.sessions
+        )
 
     @property
     def turns_count(self) -> int:
-        return sum(1 for index in self.turns if index > 0)
+        return self.earlier.turns + sum(1 for index in self.turns if index not in self._greetings)
 
     @property
     def last_turn(self) -> TurnTimes | None:
@@ -207,6 +292,8 @@ class OngoingCall:
                 self._hear_turn(document)
             case "transcript":
                 self._hear_transcript(document)
+            case "tool":
+                self._hear_tool(document)
             case "warning":
                 self._log.warning(
                     "worker.warned", code=str(document.get("code"))[:64], sentence=str(document.get("sentence"))[:300]
@@ -227,13 +314,20 @@ class OngoingCall:
 
     def _hear_turn(self, document: dict[str, Any]) -> None:
         turn = turn_times(
-            document, caller=self.from_caller.audio_times, worker=self.from_worker.audio_times, began=self.began
+            document,
+            caller=self.from_caller.audio_times,
+            worker=self.from_worker.audio_times,
+            began=self.began,
+            indexes=self._indexes,
         )
         if turn is None or turn.index in self.turns:
             return self._complain("turn metadata")
+        replied = self.from_worker.audio_times.at(self._indexes.worker + int(document["reply_message"]))
         if self._first_reply is None:
-            self._first_reply = self.from_worker.audio_times.at(int(document["reply_message"]))
+            self._first_reply = replied
+        self._end_gap(replied or time.monotonic())
         self.turns[turn.index] = turn
+        self._last_index = max(self._last_index, turn.index)
         self.unsaved_turns.append(turn)
         self.turn_was_heard.set()
         self.news.set()
@@ -248,18 +342,28 @@ class OngoingCall:
             or self.lines_count >= MOST_LINES
         ):
             return self._complain("transcript metadata")
+        turn += self._indexes.turn
+        self._last_index = max(self._last_index, turn)
+        text = writable(words[:MOST_CHARACTERS])
+        self.said.append(Utterance(role, text))
         self.unsaved_lines.append(
             Line(
                 position=self.lines_count,
                 turn_index=turn,
                 role=role,
-                text=_writable(words[:MOST_CHARACTERS]),
+                text=text,
                 interrupted=bool(document.get("interrupted")),
                 at_ms=self.since_began_ms(time.monotonic()),
             )
         )
         self.lines_count += 1
         self.news.set()
+
+    def _hear_tool(self, document: dict[str, Any]) -> None:
+        name, ok = document.get("name"), document.get("ok")
+        if not isinstance(name, str) or not isinstance(ok, bool) or len(self.tools_run) >= MOST_TURNS:
+            return self._complain("tool metadata")
+        self.tools_run.append(ToolRun(writable(name[:64]), ok))
 
     def _complain(self, what: str) -> None:
         self._log.warning("worker.malformed", what=what)

@@ -45,6 +45,17 @@ class Options:
     close_retry_seconds: float = 30.0
     """How long a call's end is tried to be written; the sweeper does it after that."""
     early_bytes: int = 256 * 1024
+    """What a caller may send while no worker is there."""
+    worker_silence_seconds: float = 10.0
+    """A worker that says nothing for so long, and answers no ping, is lost."""
+    failover_seconds: float = 20.0
+    """How long another worker is looked for where every place refuses; one that is starting may take longer."""
+    most_failovers: int = 5
+    """How many workers one call may lose and go on."""
+    resume_seconds: float = 30.0
+    """How long a call waits for a caller who was lost and can come back."""
+    away_bytes: int = 64 * 1024
+    """What is kept of what the agent says meanwhile, the newest: about ten seconds of speech."""
     """What a caller may send before a worker is there."""
     recording_part_seconds: float = 5.0
     """How often what was recorded is written: so much of it is lost with a gateway that is killed."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -20,10 +19,15 @@ from provisioning.backends import BackendUnknown, OpenBackends
 from provisioning.backends.contract import AtCapacity, Backend, BackendError, GrantedSession, SessionUnavailable
 from provisioning.placing import Place, find_places
 from voice import metrics
-from voice.ongoing import HeldSession, OngoingCall, now
+from voice.calls import DATABASE_AWAY
+from voice.held import HeldSession
+from voice.ongoing import OngoingCall
 from voice.options import Options
-from voice.sockets import WorkerAtCapacity, WorkerSocket, WorkerTimedOut, WorkerUnavailable
+from voice.sockets import WorkerAtCapacity, WorkerOccupied, WorkerSocket, WorkerTimedOut, WorkerUnavailable
 
+AGAIN_SECONDS = 3.0
+"""How long the place that a call had is tried, before it gets another one."""
+AGAIN_PAUSE_SECONDS = 0.1
 PART_SECONDS = 5.0
 """How long a call waits for a worker that does a part of the work, before it goes on with what the cascade has."""
 OVERTIME_SECONDS = 1.0
@@ -42,21 +46,31 @@ async def reached_worker(
     start: Start,
     parts: Sequence[str],
     options: Options,
+    *,
+    again: HeldSession | None = None,
 ) -> AsyncIterator[WorkerSocket]:
     """Hold a worker that can talk for the length of the block, and give its place back after it.
 
     Args:
+        again: a place that the call had, which is tried first.
         parts: kinds of worker that do a part of its work, near it. One that cannot be had is left out of its `start`.
 
     Raises:
         WorkerAtCapacity, WorkerTimedOut, WorkerUnavailable: of the last place tried.
     """
-    async with asyncio.timeout(options.database_seconds), pool.connection() as connection:
-        kind = worker_of(engine)
-        places = await find_places(connection, tenant_id=call.tenant_id, worker=kind, region=call.caller_region)
+    kind = worker_of(engine)
+    places = await _places_for(kind, pool, call, call.caller_region, options)
     problem = WorkerUnavailable(f"No {kind} workers are deployed for this tenant.")
     left_seconds = options.reserve_seconds  # for sessions; a handshake has its own limit
     async with contextlib.AsyncExitStack() as held:
+        if again is not None:
+            try:
+                yield await held.enter_async_context(_worker_again(again, pool, backends, call, start, parts, options))
+                return
+            except WorkerUnavailable as refusal:
+                if again.last_seen is None:  # it was reached, and is lost to who holds it: that is no refusal
+                    raise
+                log.warning("place.lost", container=again.container, problem=str(refusal))
         for left, place in zip(range(len(places), 0, -1), places, strict=True):
             asked = time.monotonic()
             seconds = share_of(left_seconds, places=left, at_most=options.place_seconds)
@@ -96,34 +110,89 @@ async def _worker_at(
 ) -> AsyncIterator[WorkerSocket]:
     asked = time.monotonic()
     with tracer.start_as_current_span("start session"):
-        backend, granted = await _start_session(backends, place, seconds)
-    session = _held_session(place, granted, asked)
+        _, granted = await _start_session(backends, place, seconds)
+    session = HeldSession.at(place, granted, asked)
     call.grant(session)
+    async with _talking(session, pool, backends, call, start, parts, options.handshake_seconds, options) as socket:
+        session.connect_ms = round((time.monotonic() - session.granted) * 1000)
+        yield socket
+
+
+@contextlib.asynccontextmanager
+async def _worker_again(
+    session: HeldSession,
+    pool: AsyncConnectionPool[Any],
+    backends: OpenBackends,
+    call: OngoingCall,
+    start: Start,
+    parts: Sequence[str],
+    options: Options,
+) -> AsyncIterator[WorkerSocket]:
+    """Hold a worker on the place that the call had with another gateway, which may not have let go of it yet."""
+    deadline = time.monotonic() + AGAIN_SECONDS
+    call.grant(session)
+    async with contextlib.AsyncExitStack() as held:
+        while True:
+            try:
+                seconds = max(AGAIN_PAUSE_SECONDS, deadline - time.monotonic())
+                worker = await held.enter_async_context(
+                    _talking(session, pool, backends, call, start, parts, seconds, options)
+                )
+                break
+            except WorkerOccupied:
+                if time.monotonic() + AGAIN_PAUSE_SECONDS > deadline:
+                    session.end("gateway_lost")
+                    raise
+                await asyncio.sleep(AGAIN_PAUSE_SECONDS)
+        session.last_seen = None
+        yield worker
+
+
+@contextlib.asynccontextmanager
+async def _talking(
+    session: HeldSession,
+    pool: AsyncConnectionPool[Any],
+    backends: OpenBackends,
+    call: OngoingCall,
+    start: Start,
+    parts: Sequence[str],
+    seconds: float,
+    options: Options,
+) -> AsyncIterator[WorkerSocket]:
+    """Hold the connection to a place that was granted, with its parts; in the end the place is given back."""
+    reach = session.reach
+    assert reach is not None
+    is_ours = True
     try:
         async with contextlib.AsyncExitStack() as held:
             endpoints = [
-                await held.enter_async_context(_part(kind, pool, backends, call, place.region)) for kind in parts
+                await held.enter_async_context(_part(kind, pool, backends, call, session.region, options))
+                for kind in parts
             ]
             told = {kind: each for kind, each in zip(parts, endpoints, strict=True) if each}
             socket = WorkerSocket(
-                granted.url,
-                granted.headers,
+                reach.url,
+                reach.headers,
                 first_message=dataclasses.replace(start, parts=told).to_message(),
-                timeout_seconds=options.handshake_seconds,
+                timeout_seconds=seconds,
+                silence_seconds=options.worker_silence_seconds,
             )
             with tracer.start_as_current_span("connect"):
                 await socket.__aenter__()
-            session.connect_ms = round((time.monotonic() - session.granted) * 1000)
             try:
                 yield socket
             finally:
                 await socket.close()
+    except WorkerOccupied:
+        is_ours = False
+        raise
     except WorkerUnavailable as problem:
         session.end(problem.close_code.name.lower())
         raise
     finally:
-        with contextlib.suppress(BackendError):  # it ends by itself when nobody is connected
-            await backend.end_session(place.ref, granted.ref)
+        if is_ours and not call.leaves_workers:
+            with contextlib.suppress(BackendError, BackendUnknown):  # it ends by itself when nobody is connected
+                await (await backends.get(reach.backend)).end_session(reach.ref, reach.session_ref)
 
 
 async def _start_session(backends: OpenBackends, place: Place, seconds: float) -> tuple[Backend, GrantedSession]:
@@ -144,11 +213,15 @@ async def _start_session(backends: OpenBackends, place: Place, seconds: float) -
 
 @contextlib.asynccontextmanager
 async def _part(
-    kind: str, pool: AsyncConnectionPool[Any], backends: OpenBackends, call: OngoingCall, region: str
+    kind: str,
+    pool: AsyncConnectionPool[Any],
+    backends: OpenBackends,
+    call: OngoingCall,
+    region: str,
+    options: Options,
 ) -> AsyncIterator[Part | None]:
     """Hold a place on a worker that does a part of the work, near its engine; None where there is none in time."""
-    async with pool.connection() as connection:
-        places = await find_places(connection, tenant_id=call.tenant_id, worker=kind, region=region)
+    places = await _places_for(kind, pool, call, region, options)
     deadline = time.monotonic() + PART_SECONDS
     for left, place in zip(range(len(places), 0, -1), places, strict=True):
         asked = time.monotonic()
@@ -158,7 +231,7 @@ async def _part(
         except WorkerUnavailable as problem:
             log.warning("part.refused", part=kind, deployment=place.name, problem=str(problem))
             continue
-        session = _held_session(place, granted, asked, role=kind)
+        session = HeldSession.at(place, granted, asked, role=kind)
         call.grant_part(session)
         try:
             yield Part(granted.url, dict(granted.headers))
@@ -172,20 +245,24 @@ async def _part(
     yield None
 
 
-def _held_session(place: Place, granted: GrantedSession, asked: float, *, role: str = "engine") -> HeldSession:
-    return HeldSession(
-        role=role,
-        id=uuid.uuid4(),
-        pool_id=place.pool_id,
-        deployment_id=place.deployment_id,
-        region=place.region,
-        container=granted.container or "",
-        backend_ref=granted.ref,
-        rate_nano_dollars_per_second=place.rate_nano_dollars_per_second,
-        granted_at=now(),
-        granted=time.monotonic(),
-        reserve_ms=round((time.monotonic() - asked) * 1000),
-    )
+async def _places_for(
+    worker: str, pool: AsyncConnectionPool[Any], call: OngoingCall, region: str, options: Options
+) -> Sequence[Place]:
+    """Return where a kind of worker can be; while the database is away, where it could be when last asked.
+
+    Raises:
+        WorkerUnavailable: the database is away, and was never asked.
+    """
+    try:
+        async with asyncio.timeout(options.database_seconds), pool.connection() as connection:
+            found = await find_places(connection, tenant_id=call.tenant_id, worker=worker, region=region)
+    except DATABASE_AWAY as problem:
+        if worker not in call.places:
+            raise WorkerUnavailable("Where workers are cannot be asked now.") from problem
+        log.warning("database.away", problem=repr(problem))
+        return call.places[worker]
+    call.places[worker] = found
+    return found
 
 
 def _as_ours(problem: BackendError | BackendUnknown) -> WorkerUnavailable:

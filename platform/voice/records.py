@@ -45,6 +45,7 @@ def call_record(call: Call) -> dict[str, Any]:
                 "connect_ms": session.connect_ms,
                 "active_ms": session.active_ms,
                 "why_ended": session.why_ended,
+                "gap_ms": session.gap_ms,
             }
             for session in call.sessions.order_by("granted_at")
         ],
@@ -80,6 +81,9 @@ def call_summary(call: Call) -> dict[str, Any]:
         },
         "boot": call.boot,
         "boot_ms": call.boot_ms,
+        "failovers": call.failovers,
+        "resumes": call.resumes,
+        "longest_gap_ms": call.longest_gap_ms,
         "cost": {"nano_dollars": call.cost_nano_dollars},
     }
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
 from gpu_workers.protocol import MAX_MESSAGE_BYTES, CloseCode, Kind
-from voice.frames import Frames, SideClosed
+from voice.frames import PING_SECONDS, Frames, SideClosed
 from voice.worker_protocol import WorkerProtocol, connect
 
 # What a message takes beside its bytes: an empty one is not free to keep.
@@ -55,6 +55,10 @@ class WorkerTimedOut(WorkerUnavailable):
     close_code = CloseCode.WORKER_TIMED_OUT
 
 
+class WorkerOccupied(WorkerUnavailable):
+    """The session is connected already: by a gateway that has not let go of it yet."""
+
+
 class State(enum.Enum):
     """Of one direction of the caller's socket."""
 
@@ -81,6 +85,8 @@ class CallerSocket:
         """How the caller closed, or the server on it; None while neither has."""
         self.has_closed = asyncio.Event()
         """Set when `close_code` is known."""
+        self.left = asyncio.Event()
+        """Set when the call needs this connection no more."""
 
     async def accept(self) -> None:
         """Answer the handshake.
@@ -192,11 +198,21 @@ class WorkerSocket:
         WorkerAtCapacity, WorkerTimedOut, WorkerUnavailable
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], *, first_message: bytes, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        first_message: bytes,
+        timeout_seconds: float,
+        silence_seconds: float = 2 * PING_SECONDS,
+    ) -> None:
+        """`silence_seconds`: a worker that says nothing for so long, and answers no ping, is lost."""
         self._url = url
         self._headers = headers
         self._first_message = first_message
         self._timeout_seconds = timeout_seconds
+        self._ping_seconds = silence_seconds / 2
         self._frames: WorkerProtocol | None = None
         self.handshake = b""
         self._before_handshake: collections.deque[bytes] = collections.deque()
@@ -228,6 +244,10 @@ class WorkerSocket:
     def close_code(self) -> int | None:
         """How the worker closed: 1006 where it just went away; None while it has not."""
         return self.frames.close_code
+
+    def abort(self) -> None:
+        """Let go of the connection at once, with nobody to say goodbye to."""
+        self.frames.transport.abort()
 
     async def close(self) -> None:
         """Say goodbye and wait for the answer, for a short time."""
@@ -267,12 +287,14 @@ class WorkerSocket:
 
     async def _connect(self) -> None:
         try:
-            self._frames = await connect(self._url, self._headers)
+            self._frames = await connect(self._url, self._headers, ping_seconds=self._ping_seconds)
         except InvalidStatus as problem:
             status = problem.response.status_code
             # 429 and 503 both mean "no room" (modal.md); everything else is a refusal.
             if status in (429, 503):
                 raise WorkerAtCapacity("The worker has no place left.") from problem
+            if status == 409:
+                raise WorkerOccupied("The session is connected already.") from problem
             raise WorkerUnavailable(f"The worker refused the session with status {status}.") from problem
         except (OSError, InvalidHandshake, InvalidURI) as problem:
             raise WorkerUnavailable(f"The worker cannot be reached: {problem}") from problem

@@ -17,6 +17,7 @@ from gpu_workers.protocol import CallersLine, Limits, Service, Start, ToolsEndpo
 from tenants.scope import enter_tenant_async
 from voice.admission import Admitted
 from voice.call_tokens import issue_call_token
+from voice.ongoing import OngoingCall
 from voice.options import Options
 
 PARTS = ("stt", "tts")
@@ -44,8 +45,8 @@ async def services_of(pool: AsyncConnectionPool[Any], admitted: Admitted, option
     return {part: Service(name, keys.get(name, "")) for part, name in chosen.items()}
 
 
-def start_of(admitted: Admitted, options: Options, services: Mapping[str, Service]) -> Start:
-    """Return what the worker of an opened call is told first."""
+def start_of(admitted: Admitted, call: OngoingCall, options: Options, services: Mapping[str, Service]) -> Start:
+    """Return what a worker of an opened call is told first: the conversation so far with it, where there is one."""
     trace: dict[str, str] = {}
     propagate.inject(trace)
     now = datetime.datetime.now(ZoneInfo(admitted.time_zone))
@@ -67,6 +68,8 @@ def start_of(admitted: Admitted, options: Options, services: Mapping[str, Servic
         ),
         line=CallersLine(has_keypad=admitted.channel == "telephone", puts_through=admitted.puts_through),
         trace=trace,
+        history=tuple(call.said),
+        tools_run=tuple(call.tools_run),
         services=dict(services),
     )
 

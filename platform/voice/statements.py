@@ -91,11 +91,11 @@ OPEN_CALL = """
         id, tenant_id, agent_id, version_id, status, channel, end_reason, epoch, region, caller_region, started_at,
         admitted_at, last_checkpoint_at, duration_ms, boot, turns_count, audio_in_messages, audio_in_bytes,
         audio_out_messages, audio_out_bytes, discarded_messages, cost_nano_dollars, caller_address_hash,
-        resume_token_hash
+        max_seconds, resume_token_hash
     ) VALUES (
         %(id)s, %(tenant_id)s, %(agent_id)s, %(version_id)s, 'opening', %(channel)s, '', 1, %(region)s, %(region)s,
         %(started_at)s, clock_timestamp(), clock_timestamp(), 0, '', 0, 0, 0, 0, 0, 0, 0, %(caller_address_hash)s,
-        %(resume_token_hash)s
+        %(max_seconds)s, %(resume_token_hash)s
     )
 """
 TAKE_LINE = """
@@ -115,7 +115,10 @@ CHECKPOINT = """
         boot = %(boot)s, boot_ms = %(boot_ms)s, turns_count = %(turns_count)s,
         audio_in_messages = %(audio_in_messages)s, audio_in_bytes = %(audio_in_bytes)s,
         audio_out_messages = %(audio_out_messages)s, audio_out_bytes = %(audio_out_bytes)s,
-        discarded_messages = %(discarded_messages)s, refused_places = %(refused_places)s
+        discarded_messages = %(discarded_messages)s, refused_places = %(refused_places)s,
+        failovers = %(failovers)s, resumes = %(resumes)s,
+        longest_gap_ms = %(longest_gap_ms)s,
+        spent_token_hash = CASE WHEN %(spent_token_is_void)s THEN '' ELSE spent_token_hash END
     WHERE id = %(id)s AND epoch = %(epoch)s AND status <> 'ended'
     RETURNING id
 """
@@ -144,8 +147,8 @@ CHECKPOINT_CALLS = """
 """
 CHECKPOINT_SESSIONS = """
     UPDATE voice_session SET active_ms = row.active_ms
-    FROM jsonb_to_recordset(%(sessions)s::jsonb) AS row (id uuid, call_id uuid, active_ms bigint)
-    JOIN voice_call ON voice_call.id = row.call_id AND voice_call.status <> 'ended'
+    FROM jsonb_to_recordset(%(sessions)s::jsonb) AS row (id uuid, call_id uuid, epoch integer, active_ms bigint)
+    JOIN voice_call ON voice_call.id = row.call_id AND voice_call.epoch = row.epoch AND voice_call.status <> 'ended'
     WHERE voice_session.id = row.id
 """
 KEEP_LINES = """
@@ -157,15 +160,46 @@ KEEP_LINES = """
 SAVE_SESSION = """
     INSERT INTO voice_session (
         id, tenant_id, call_id, role, pool_id, deployment_id, region, container, backend_ref, granted_at, ended_at,
-        reserve_ms, connect_ms, active_ms, rate_nano_dollars_per_second, boot, boot_ms, why_ended
+        reserve_ms, connect_ms, active_ms, rate_nano_dollars_per_second, boot, boot_ms, why_ended, gap_ms,
+        reach
     ) VALUES (
         %(id)s, %(tenant_id)s, %(call_id)s, %(role)s, %(pool_id)s, %(deployment_id)s, %(region)s, %(container)s,
         %(backend_ref)s, %(granted_at)s, %(ended_at)s, %(reserve_ms)s, %(connect_ms)s, %(active_ms)s,
-        %(rate_nano_dollars_per_second)s, %(boot)s, %(boot_ms)s, %(why_ended)s
+        %(rate_nano_dollars_per_second)s, %(boot)s, %(boot_ms)s, %(why_ended)s, %(gap_ms)s,
+        %(reach)s
     ) ON CONFLICT (id) DO UPDATE SET
         container = excluded.container, ended_at = excluded.ended_at, connect_ms = excluded.connect_ms,
-        active_ms = excluded.active_ms, boot = excluded.boot, boot_ms = excluded.boot_ms, why_ended = excluded.why_ended
+        active_ms = excluded.active_ms, boot = excluded.boot, boot_ms = excluded.boot_ms,
+        why_ended = excluded.why_ended, gap_ms = excluded.gap_ms, reach = excluded.reach
 """
+STATUS_OF = "SELECT id, status FROM voice_call WHERE id = ANY(%(ids)s)"
+"""Asked of calls whose epoch has moved on: taken over by another gateway, or closed."""
+
+# --- coming back -----------------------------------------------------------------------------------------------------
+ENTER_BY_RESUME_TOKEN = """
+    SELECT found.*, set_config('warmline.tenant_id', found.tenant_id::text, true)
+    FROM warmline_resume_call(%(token_hash)s, %(new_hash)s) found
+"""
+"""Find the call by the token, put a new token in its place, and enter the tenant."""
+
+TAKE_OVER = """
+    UPDATE voice_call SET epoch = epoch + 1, last_checkpoint_at = clock_timestamp()
+    WHERE id = %(id)s AND status <> 'ended'
+    RETURNING epoch, pg_notify('warmline_calls', id || ' ' || epoch)
+"""
+"""From here on the gateway that held the call may not write, and is told so: see voice.takeovers."""
+
+CALL_SO_FAR = """
+    SELECT call.*, tenant.name AS tenant_name, tenant.time_zone, agent.slug AS agent_slug, agent.name AS agent_name,
+        version.engine, version.config,
+        (SELECT max(index) FROM voice_turn turn WHERE turn.call_id = call.id) AS last_turn
+    FROM voice_call call
+    JOIN tenants_tenant tenant ON tenant.id = call.tenant_id
+    JOIN agents_agent agent ON agent.id = call.agent_id
+    JOIN agents_agentversion version ON version.id = call.version_id
+    WHERE call.id = %(id)s
+"""
+SESSIONS_SO_FAR = "SELECT * FROM voice_session WHERE call_id = %(id)s ORDER BY granted_at"
 
 # --- close -----------------------------------------------------------------------------------------------------------
 CLOSE_CALL = """
@@ -180,7 +214,7 @@ CLOSE_CALL = """
 
 END_SESSIONS = """
     UPDATE voice_session SET ended_at = granted_at + active_ms * interval '1 millisecond',
-        why_ended = coalesce(NULLIF(why_ended, ''), %(end_reason)s)
+        why_ended = coalesce(NULLIF(why_ended, ''), %(end_reason)s), reach = NULL
     WHERE call_id = %(id)s
 """
 """A place that failed before the call got another has ended before the call."""

@@ -16,12 +16,13 @@ from psycopg.rows import namedtuple_row
 from voice import keeping, ledger_days, live, statements
 from voice.calls import Fenced, end_call
 from voice.models import EndReason
+from voice.options import Options
 from voice.telephony import outbound, prices, sweeping  # noqa: F401  (their tasks are found from here)
 
 log = structlog.get_logger(__name__)
 
-RESUME_WINDOW_SECONDS = 60
-"""A call without a checkpoint for so long has lost its gateway."""
+MARGIN_SECONDS = 30.0
+"""A call without a checkpoint for so much longer than its caller has to come back has lost its gateway for good."""
 TICKETS_KEPT_DAYS = 1
 SWEEP_SECONDS = 15.0
 RECORDINGS_SECONDS = 10.0
@@ -51,7 +52,7 @@ BEAT_SCHEDULE = {
 @shared_task(name="voice.sweep_calls")
 def sweep_calls() -> int:
     """Close orphaned calls from their last checkpoint, and return how many. Crosses tenants, as the operator's role."""
-    return asyncio.run(sweep(window_seconds=RESUME_WINDOW_SECONDS))
+    return asyncio.run(sweep(window_seconds=Options.from_environment().resume_seconds + MARGIN_SECONDS))
 
 
 @shared_task(name="voice.make_recordings")

@@ -89,27 +89,42 @@ class TurnTimes:
     other_ms: int | None
 
 
-def turn_times(document: Mapping[str, Any], *, caller: TimeRing, worker: TimeRing, began: float) -> TurnTimes | None:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Indexes:
+    """Where a worker's own counting from 0 begins in the call's: it may be the call's second worker."""
+
+    caller: int = 0
+    """Of the caller's audio messages; negative where it was sent more than came."""
+    worker: int = 0
+    """Of workers' audio messages."""
+    turn: int = 0
+
+
+def turn_times(
+    document: Mapping[str, Any], *, caller: TimeRing, worker: TimeRing, began: float, indexes: Indexes = Indexes()
+) -> TurnTimes | None:
     """Measure a turn from the worker's `turn` metadata.
 
     Args:
         caller: arrival times of the caller's audio messages.
         worker: departure times of the worker's audio messages.
         began: when the call's request was received.
+        indexes: what the worker's indexes are to be raised by.
 
     Returns None where the metadata is not of its form or names a reply that has not passed.
     """
     try:
-        index, reply_message = int(document["index"]), int(document["reply_message"])
+        index, reply_message = int(document["index"]), int(document["reply_message"]) + indexes.worker
         ended_message = document.get("speech_ended_message")
         reported = document.get("parts_ms") or {}
         parts = {name: milliseconds(reported.get(name)) for name in PARTS}
-        spoke_until = None if ended_message is None else caller.at(int(ended_message))
+        spoke_until = None if ended_message is None else caller.at(int(ended_message) + indexes.caller)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
     worker_spoke = worker.at(reply_message)
     if worker_spoke is None or not 0 <= index < MOST_TURNS:
         return None
+    index += indexes.turn
     at_ms = round((worker_spoke - began) * 1000)
     if spoke_until is None or spoke_until > worker_spoke:
         return TurnTimes(index, at_ms, None, dict.fromkeys(PARTS), None)

@@ -12,7 +12,7 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake
 from websockets.uri import WebSocketURI, parse_uri
 
-from voice.frames import Frames
+from voice.frames import PING_SECONDS, Frames
 
 MOST_HEAD_BYTES = 65_536
 
@@ -23,8 +23,8 @@ class WorkerProtocol(Frames):
     masks = True
     __slots__ = ("_handshake", "_head", "_headers", "answered")
 
-    def __init__(self, address: WebSocketURI, headers: Mapping[str, str]) -> None:
-        super().__init__()
+    def __init__(self, address: WebSocketURI, headers: Mapping[str, str], *, ping_seconds: float) -> None:
+        super().__init__(ping_seconds=ping_seconds)
         self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._headers = headers
         self._handshake = ClientProtocol(address, max_size=None)
@@ -73,8 +73,11 @@ class WorkerProtocol(Frames):
         self.transport.close()
 
 
-async def connect(url: str, headers: Mapping[str, str]) -> WorkerProtocol:
+async def connect(url: str, headers: Mapping[str, str], *, ping_seconds: float = PING_SECONDS) -> WorkerProtocol:
     """Return an open connection. The caller sets the limit of time.
+
+    Args:
+        ping_seconds: how often it is asked, when it says nothing, whether it is there; twice as long, and it is lost.
 
     Raises:
         OSError: nobody can be reached there, or not in a way to be trusted.
@@ -84,7 +87,7 @@ async def connect(url: str, headers: Mapping[str, str]) -> WorkerProtocol:
     """
     address = parse_uri(url)
     _, protocol = await asyncio.get_running_loop().create_connection(
-        lambda: WorkerProtocol(address, headers),
+        lambda: WorkerProtocol(address, headers, ping_seconds=ping_seconds),
         address.host,
         address.port,
         ssl=_trust() if address.secure else None,

@@ -25,6 +25,10 @@ GATEWAY_LIMITS = {
     "GATEWAY_CALLER_SILENCE_SECONDS": "4",
     "GATEWAY_DRAIN_SECONDS": "1",
     "GATEWAY_CLOSE_RETRY_SECONDS": "20",
+    "GATEWAY_FAILOVER_SECONDS": "2",
+    "GATEWAY_WORKER_SILENCE_SECONDS": "2",
+    "GATEWAY_RESUME_SECONDS": "3",
+    "GATEWAY_AWAY_BYTES": "600",
     "GATEWAY_ADDRESS_CALLS_PER_MINUTE": "0",  # all of them come from here
 }
 
@@ -32,12 +36,13 @@ GATEWAY_LIMITS = {
 class GatewayProcess:
     """A gateway in a process of its own, on a free port."""
 
-    def __init__(self, folder: Path, limits: dict[str, str]) -> None:
+    def __init__(self, folder: Path, limits: dict[str, str], *, plain: bool = False, start_seconds: float = 30) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         command = [sys.executable, "-m", "tests.voice.gateway_process", "--port", str(self.port)]
+        command += ["--plain"] * plain
         self.process = Process(command, output=folder / f"gateway-{self.port}.log", env=limits)
-        wait_until(self._answers, within_seconds=30, what="the gateway's start")
+        wait_until(self._answers, within_seconds=start_seconds, what="the gateway's start")
 
     @property
     def url(self) -> str:
@@ -55,6 +60,9 @@ class GatewayProcess:
             with problem:
                 return problem.code, problem.read().decode()
 
+    def is_free(self) -> bool:
+        return '"calls": 0' in self.get("/healthz")[1]
+
     def _answers(self) -> bool:
         assert self.process.child.poll() is None, self.log
         try:
@@ -71,13 +79,29 @@ def gateway(migrated_database: None, tmp_path_factory: pytest.TempPathFactory) -
         yield gateway
 
 
+@pytest.fixture(scope="session")
+def plain_gateway(migrated_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """The same on another server, which pumps messages one by one."""
+    gateway = GatewayProcess(tmp_path_factory.mktemp("plain-gateway"), GATEWAY_LIMITS, plain=True)
+    with running(gateway.process):
+        yield gateway
+
+
+@pytest.fixture(params=["gateway", "plain_gateway"], ids=["splice", "pumps"])
+def either_gateway(request: pytest.FixtureRequest) -> GatewayProcess:
+    """Runs a test on both."""
+    gateway: GatewayProcess = request.getfixturevalue(request.param)
+    return gateway
+
+
 @pytest.fixture(autouse=True)
 def calls_are_over(request: pytest.FixtureRequest) -> Iterator[None]:
     """Wait for the gateway to have written the end of each call, before rows are removed."""
+    names = {"gateway", "either_gateway"} & set(request.fixturenames)
+    gateways = {request.getfixturevalue(name) for name in names}
     yield
-    if "gateway" in request.fixturenames:
-        gateway = request.getfixturevalue("gateway")
-        wait_until(lambda: '"calls": 0' in gateway.get("/healthz")[1], within_seconds=30, what="the end of all calls")
+    for gateway in gateways:
+        wait_until(gateway.is_free, within_seconds=30, what="the end of all calls")
 
 
 @pytest.fixture

@@ -117,6 +117,22 @@ async def lose(session: Session) -> None:
     session.connection.transport.abort()
 
 
+async def vanish(session: Session) -> None:
+    """Can talk, and is gone at once."""
+    session.connection.transport.abort()
+
+
+async def count(session: Session) -> None:
+    """Say a numbered thing a hundred times a second, whatever the caller does."""
+    listening = asyncio.create_task(listen(session))
+    try:
+        while True:
+            await session.say(b"OggS number %d" % session.said_messages)
+            await asyncio.sleep(0.01)
+    finally:
+        listening.cancel()
+
+
 async def read_nothing(session: Session) -> None:
     """Say one thing and read no more: the caller has to wait."""
     await session.say()
@@ -233,6 +249,8 @@ MODES: dict[str, Callable[[Session], Awaitable[None]]] = {
     "farewell": farewell,
     "crash": crash,
     "lose": lose,
+    "vanish": vanish,
+    "count": count,
     "read_nothing": read_nothing,
     "flood": flood,
     "babble": babble,

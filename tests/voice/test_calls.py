@@ -222,7 +222,6 @@ async def test_the_agent_hangs_up(gateway: GatewayProcess, acme: Tenant, place: 
 @pytest.mark.parametrize(
     ("mode", "reason", "code"),
     [
-        ("lose", "worker_lost", CloseCode.WORKER_LOST),
         ("silent", "worker_timed_out", CloseCode.WORKER_TIMED_OUT),
         ("refuse", "no_worker", CloseCode.WORKER_UNAVAILABLE),
         ("close_early", "worker_at_capacity", CloseCode.WORKER_AT_CAPACITY),

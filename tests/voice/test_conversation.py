@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,24 +15,29 @@ from typing import Any
 import numpy as np
 import pytest
 import soxr
+from asgiref.sync import sync_to_async
 
 from agents.catalog import templates_by_slug
 from agents.models import Agent, Appointment
 from agents.versions import create_agent_from_template, publish
 from content.models import ToolRun, TranscriptLine
+from gpu_workers import protocol
 from gpu_workers.cascade.moonshine import Moonshine
-from gpu_workers.protocol import SAMPLE_RATE_HZ
+from gpu_workers.protocol import SAMPLE_RATE_HZ, Kind
+from provisioning.backends.local.left_behind import find_marked
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.gpu_workers.speech import speak
+from tests.voice.callers import Caller, calling, end_of_call, ready
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import ROOT, running
 from tests.voice.supervised import supervisor_with_a_pool
 from tests.voice.test_muxing import loud_seconds
 from tests.voice.test_recording import make, played
+from tests.voice.voices import Ear, Voice
 from tests.web.web_process import WebProcess
 from voice.models import Call
-from voice.tickets import issue_ticket
+from voice.tickets import call_address, issue_ticket
 from voice.wav_caller import read_wav, write_wav
 
 
@@ -189,3 +196,52 @@ def test_moshis_own_client_holds_a_conversation(
         lines = [line.text.lower() for line in TranscriptLine.objects.of_call(call.pk) if line.role == "caller"]
     assert any("opening hours" in line for line in lines), lines
     assert call.end_reason == "agent_hung_up" and call.turns_count >= 2
+
+
+async def test_a_conversation_goes_on_when_its_worker_is_killed(
+    house_of_processes: GatewayProcess, acme: Tenant, tmp_path: Path
+) -> None:
+    agent = await sync_to_async(publish_salon)(acme)
+
+    def ticket() -> str:
+        with enter_tenant(acme.id):
+            return call_address(house_of_processes.url, issue_ticket(agent))
+
+    voice, ear = Voice(), Ear()
+    async with calling(await sync_to_async(ticket)()) as caller:
+        await ready(caller)
+        speaking = asyncio.create_task(voice.say(caller, np.zeros(60 * SAMPLE_RATE_HZ, np.float32)))
+        await said_by_agent(caller, ear, "hello")
+        os.kill(the_container(tmp_path), signal.SIGKILL)
+        await said_by_agent(caller, ear, "lost you")
+        speaking.cancel()
+        # In the middle of the caller's stream, by its headers alone.
+        await voice.say(caller, speak("What are your opening hours?"))
+        speaking = asyncio.create_task(voice.say(caller, np.zeros(60 * SAMPLE_RATE_HZ, np.float32)))
+        await said_by_agent(caller, ear, "nine")
+        speaking.cancel()
+        await caller.hang_up()
+    call = await end_of_call(acme)
+    assert (call.failovers, call.end_reason) == (1, "caller_hung_up")
+    assert call.longest_gap_ms > 0 and ear.loud_samples > SAMPLE_RATE_HZ
+
+
+async def said_by_agent(caller: Caller, ear: Ear, words: str) -> None:
+    """Listen until the agent has said these words, decoding all of it."""
+    while True:
+        message = await caller.next()
+        if message[0] == Kind.AUDIO:
+            ear.hear(message)
+        elif message[0] == Kind.METADATA:
+            document = protocol.read_metadata(message)
+            if document["type"] == "transcript" and document["role"] == "agent" and words in document["text"].lower():
+                return
+
+
+def the_container(folder: Path) -> int:
+    """Return the process of the one container: its parent is the loaded one."""
+    marked = find_marked(lambda marker: marker.startswith(f"{folder.resolve()}:"))
+    (pid,) = [
+        pid for pid in marked if int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) in marked
+    ]
+    return pid

@@ -37,7 +37,11 @@ class Wire:
         if self.is_cut:
             writer.transport.abort()
             return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            writer.transport.abort()
+            return
         self._writers |= {writer, far_writer}
         try:
             await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))

@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy
@@ -39,10 +39,14 @@ class Site:
     address: str = ""
     heard: list[numpy.ndarray] = dataclasses.field(default_factory=list)
     tickets: list[str] = dataclasses.field(default_factory=list)
+    returns: list[str] = dataclasses.field(default_factory=list)
+    """The tokens with which callers tried to come back."""
     queries: list[str] = dataclasses.field(default_factory=list)
     """Of the calls' addresses."""
     refusal: tuple[int, str] | None = None
     """When set, tickets are refused with this status and sentence."""
+    away_seconds: float = 0.0
+    """How long a caller who comes back has to wait."""
 
 
 SITE = web.AppKey("site", Site)
@@ -80,6 +84,7 @@ def _application(site: Site) -> web.Application:
     application.router.add_get("/", _page)
     application.router.add_post("/ticket/", _ticket)
     application.router.add_get("/call/{behaviour}/api/chat", _call)
+    application.router.add_get("/call/resume/{token}/api/chat", _return)
     application.router.add_static("/static", STATIC)
     return application
 
@@ -137,10 +142,26 @@ async def _call(request: web.Request) -> web.StreamResponse:
     elif behaviour == "failing":
         await socket.send_bytes(protocol.error("The engine met a fault of its own."))
         await socket.close(code=protocol.CloseCode.INTERNAL_ERROR)
+    elif behaviour == "gone":
+        await socket.send_bytes(protocol.handshake())
+        await socket.send_bytes(
+            protocol.metadata({"type": "call", "call_id": "c1", "resume_token": "too-late", "resume_seconds": 8})
+        )
+        await socket.close(code=protocol.CloseCode.GOING_AWAY)
     elif behaviour == "lost":
         await socket.send_bytes(protocol.handshake())
         assert request.transport is not None
         request.transport.abort()
+    elif behaviour == "cut":
+        await _lose(request, socket, token="first")
+    elif behaviour == "agent_lost":
+        await socket.send_bytes(protocol.handshake())
+        await socket.send_bytes(protocol.metadata({"type": "reconnecting"}))
+        await socket.receive()
+        await asyncio.sleep(1.5)
+        await socket.send_bytes(protocol.metadata({"type": "reconnected", "gap_ms": 1500}))
+        async for _ in socket:
+            pass
     elif behaviour == "strange":
         await socket.send_bytes(protocol.handshake())
         for message in (b"\x09what is this", b"\x04{not json", b"\x04[]", b"\x01not Ogg at all", b""):
@@ -151,6 +172,39 @@ async def _call(request: web.Request) -> web.StreamResponse:
             pass
     else:
         await _answer(request.app[SITE], socket, recorded=behaviour == "recorded")
+    return socket
+
+
+async def _lose(request: web.Request, socket: web.WebSocketResponse, *, token: str) -> None:
+    """Hear a little of the caller, then have the network go."""
+    await socket.send_bytes(protocol.handshake())
+    await socket.send_bytes(
+        protocol.metadata({"type": "call", "call_id": "c1", "resume_token": token, "resume_seconds": 8})
+    )
+    for _ in range(20):
+        await socket.receive(timeout=10)
+    assert request.transport is not None
+    request.transport.abort()
+
+
+async def _return(request: web.Request) -> web.StreamResponse:
+    """Refuse the first attempt as a restarting server does, lose the line again, then hold the call."""
+    site: Site = request.app[SITE]
+    token = request.match_info["token"]
+    site.returns.append(token)
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+    if token == "first" and site.returns.count("first") == 1:
+        await socket.close(code=protocol.CloseCode.TRY_AGAIN_LATER)
+    elif token == "first":
+        if site.away_seconds:
+            with suppress(TimeoutError):
+                await socket.receive(timeout=site.away_seconds)
+        await _lose(request, socket, token="second")
+    elif token == "second":
+        await _answer(site, socket, recorded=False)
+    else:
+        await socket.close(code=protocol.CloseCode.CANNOT_RESUME)
     return socket
 
 

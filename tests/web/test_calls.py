@@ -178,6 +178,16 @@ def test_a_rivals_call_is_not_found_under_ones_own_address(
     assert client_of(charlie).get(f"/t/rival/calls/{calls['well'].pk}/").status_code == 404
 
 
+def test_a_call_that_went_on_with_another_worker_says_so(client_of: Any, acme: Tenant, bob: User) -> None:
+    with enter_tenant(acme.id):
+        call = factories.create_call(factories.create_agent(), minutes_ago=1)
+        Call.objects.filter(pk=call.pk).update(failovers=1, resumes=2, longest_gap_ms=1840)
+        call.sessions.update(gap_ms=640)
+    page = words(client_of(bob).get(f"/t/acme/calls/{call.pk}/").content.decode())
+    assert "heard 640 ms after the one before was lost" in page
+    assert "1 worker lost, the caller came back 2 times; the longest lasted 1.84 s" in page
+
+
 def test_a_call_tells_where_it_was_held_and_where_not(client_of: Any, acme: Tenant, bob: User) -> None:
     refused = [
         {"region": "eu-west", "is_own": True, "waited_ms": 15_003, "why": "worker_timed_out"},

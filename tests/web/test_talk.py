@@ -27,7 +27,9 @@ def site() -> Iterator[Site]:
 @pytest.fixture(autouse=True)
 def open_lines(site: Site) -> None:
     site.refusal = None
+    site.away_seconds = 0.0
     site.heard.clear()
+    site.returns.clear()
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +134,7 @@ def test_a_caller_may_choose_the_region_to_call_from(page: Page, site: Site) -> 
     page.get_by_label("Call as from").select_option("Europe, West")
     page.get_by_role("button", name="Call again").click()
     expect(page.get_by_role("button", name="Call again")).to_be_visible(timeout=20_000)
-    assert site.queries[-2:] == ["", "region=eu-west"]
+    assert site.queries[-2:] == ["resume=1", "region=eu-west&resume=1"]
 
 
 @pytest.mark.parametrize("code", [code for code in CloseCode if code >= 4000])
@@ -159,6 +161,47 @@ def test_an_error_message_comes_before_the_close_codes_own_words(page: Page, sit
 def test_a_lost_connection_is_told(page: Page, site: Site) -> None:
     call(page, site, "lost")
     status(page, "The connection was lost.")
+
+
+def test_a_caller_whose_connection_is_lost_is_brought_back_into_the_call(page: Page, site: Site) -> None:
+    site.away_seconds = 1.0
+    call(page, site, "cut")
+    status(page, "The connection was lost. Getting you back")
+    expect(page.locator("[data-talk]")).to_have_attribute("data-state", "reconnecting")
+    expect(page.get_by_role("button", name="Hang up")).to_be_visible()
+    # A refused attempt, a return that is lost again, and one that lasts: with a new stream that the agent can decode.
+    expect(page.get_by_role("log")).to_contain_text("Good morning", timeout=20_000)
+    status(page, "You are back in the call.")
+    assert site.returns == ["first", "first", "second"]
+    assert page.evaluate("window.warmlineCall.returns") == 2
+    wait_until(page, "window.warmlineCall.heard.samples > 10_000")
+    page.get_by_role("button", name="Hang up").click()
+    wait_until(page, "window.warmlineCall.context.state === 'closed'")
+    limit = time.monotonic() + 10
+    while not site.heard:
+        assert time.monotonic() < limit
+        page.wait_for_timeout(50)
+    assert site.heard[-1].size > 10_000
+
+
+def test_a_call_that_has_ended_meanwhile_is_told(page: Page, site: Site) -> None:
+    call(page, site, "gone")
+    status(page, "The call had ended before it could be joined again.")
+    expect(page.get_by_role("button", name="Call again")).to_be_visible()
+
+
+def test_hanging_up_while_the_connection_is_lost_ends_the_call(page: Page, site: Site) -> None:
+    site.away_seconds = 30.0
+    call(page, site, "cut")
+    status(page, "The connection was lost. Getting you back")
+    page.get_by_role("button", name="Hang up").click()
+    status(page, "You ended the call.")
+
+
+def test_an_agent_that_is_lost_and_found_is_told(page: Page, site: Site) -> None:
+    call(page, site, "agent_lost")
+    status(page, "The agent was lost for a moment.")
+    status(page, "You are on the line.")
 
 
 def test_an_unreachable_gateway_is_told(page: Page, site: Site) -> None:

@@ -32,6 +32,7 @@ from tests.voice.telephony.sip_peers import (
     loud_seconds,
 )
 from tests.voice.telephony.test_twilio import finished
+from voice.records import call_record, find_call
 from voice.telephony import numbers
 
 Answers = Callable[..., None]
@@ -295,22 +296,30 @@ def test_a_number_outside_its_hours_is_not_available_and_the_leg_says_why(
     assert (leg.status, leg.problem) == ("failed", "We are closed.")
 
 
-def test_a_call_whose_worker_dies_is_hung_up_on(
+def test_a_call_whose_worker_dies_goes_on_with_another(
     sip: SipTelephony, acme: Tenant, connect: Answers, tmp_path: Path
 ) -> None:
-    connect("reads_keys")
-    with scripted_worker(tmp_path) as (port, log, worker):
+    connect("whistle")
+    with (
+        scripted_worker(tmp_path) as (near_port, _, near),
+        scripted_worker(tmp_path) as (far_port, _, _),
+        baresip(tmp_path / "patient", beeps(5.0)) as caller,
+    ):
         with enter_tenant(acme.id):
-            factories.create_deployment(port=port)
-        with PlainPeer(sip.sip_port) as peer:
-            assert peer.call().status == 200
-            wait_until(lambda: log.exists() and log.read_text(), what="the worker's call")
-            worker.stop(signal.SIGKILL)
-            bye = peer.receive()
-            assert bye.text.startswith("BYE")
-            peer.reply(bye, "200 OK")
+            for region, port in (("local", near_port), ("eu-west", far_port)):
+                factories.create_deployment(port=port, region=region)
+        caller.dial(NUMBER, at=sip.sip_port)
+        caller.wait_for("CALL_ESTABLISHED")
+        caller.listen(0.3)
+        near.child.kill()
+        caller.listen(0.3)  # the other one begins
+        caller.listen(0.3)  # and answers the beep
+        caller.tell("hangup")
         leg = finished(acme)
-    assert leg.end_kind == "lost" and leg.call is not None and leg.call.status == "ended"
+    assert leg.end_kind == "caller_hung_up"
+    with enter_tenant(acme.id):
+        record = call_record(find_call(leg.call_id))
+    assert record["failovers"] == 1 and len(record["turns"]) == 3
 
 
 def test_a_process_registers_takes_no_more_calls_than_it_carries_and_says_goodbye_when_it_stops(

@@ -5,12 +5,15 @@ import { CallFailure } from "./failure.js";
 import { Microphone, askForMicrophone } from "./microphone.js";
 import { Playback } from "./playback.js";
 import { KIND, audioMessage, readClose, readMessage } from "./protocol.js";
+import { Pauses, announcing, isResumable, returnAddress } from "./returning.js";
 
 /** Unsent audio above this is stale: about half a second of it. Frames are left out until the network keeps up again. */
 const STALE_BYTES = 4000;
 const LEVEL_INTERVAL_MS = 50;
 /** A cold start takes seconds; the gateway gives up long before this does. */
 const ANSWER_TIMEOUT_MS = 90_000;
+/** The gateway tells figures every three seconds: a line on which nothing comes for so long is dead. */
+const SILENT_LINE_MS = 10_000;
 
 export class Call {
   /**
@@ -18,22 +21,24 @@ export class Call {
    * @param {string | (() => Promise<string>)} options.url the WebSocket's address. A function is asked once the microphone
    *   is open, so that a ticket does not grow old while the browser asks its question; it throws CallFailure to refuse.
    * @param {string} [options.region] near the caller: the gateway tries places there first. docs/protocol.md lists them.
-   * @param {(state: "asking"|"connecting"|"live"|"ended") => void} [options.onState]
+   * @param {(state: "asking"|"connecting"|"live"|"reconnecting"|"ended") => void} [options.onState]
    * @param {(caption: {role, text, turn, interrupted, isPiece}) => void} [options.onCaption]
    * @param {(stats: object) => void} [options.onStats] everything that `call` and `stats` metadata said so far.
    * @param {(tool: {name, ok, duration_ms}) => void} [options.onTool]
    * @param {(levels: {caller: number, agent: number}) => void} [options.onLevel] RMS, 20 times a second.
+   * @param {(isThere: boolean) => void} [options.onAgent] the agent was lost and another is sought, or is there again.
    * @param {(end: {code, sentence, isError}) => void} [options.onEnd] once, whatever happened.
    */
-  constructor({ url, region, onState, onCaption, onStats, onTool, onLevel, onEnd }) {
-    Object.assign(this, { url, region, onState, onCaption, onStats, onTool, onLevel, onEnd });
+  constructor({ url, region, onState, onCaption, onStats, onTool, onLevel, onAgent, onEnd }) {
+    Object.assign(this, { url, region, onState, onCaption, onStats, onTool, onLevel, onAgent, onEnd });
     this.state = "idle";
     this.stats = {};
     this.captions = [];
     this.framesSent = 0;
     this.framesDropped = 0;
-    /** With it a dropped call could be joined again; nothing does so yet. */
+    /** With it a call whose connection was lost is joined again, once: each connection brings a new one. */
     this.resumeToken = null;
+    this.returns = 0;
     this.errorSentence = null;
   }
 
@@ -53,7 +58,9 @@ export class Call {
       this.enter("connecting");
       await this.prepare(stream);
       const url = typeof this.url === "function" ? await this.url() : this.url;
-      if (!this.hasEnded()) this.connect(url);
+      if (this.hasEnded()) return;
+      this.address = url;
+      this.connect(announcing(this.region ? withRegion(url, this.region) : url));
     } catch (error) {
       if (this.hasEnded()) return; // given up meanwhile: what was being prepared is gone
       if (!(error instanceof CallFailure)) console.error(error);
@@ -90,22 +97,52 @@ export class Call {
   }
 
   connect(url) {
-    this.socket = new WebSocket(this.region ? withRegion(url, this.region) : url);
-    this.socket.binaryType = "arraybuffer";
-    this.socket.onopen = () => (this.wasConnected = true);
-    this.socket.onmessage = ({ data }) => this.receive(data);
-    this.socket.onclose = ({ code, reason }) => {
-      const end = readClose({ code, reason, wasConnected: this.wasConnected });
-      // An error message of the server's is nearer to the cause than its close code.
-      this.end(end.isError && this.errorSentence ? { ...end, sentence: this.errorSentence } : end);
+    const socket = (this.socket = new WebSocket(url));
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => (this.wasConnected = true);
+    socket.onmessage = ({ data }) => this.receive(data);
+    socket.onclose = ({ code, reason }) => {
+      if (socket === this.socket) this.closed({ code, reason }); // else it was given up before
     };
+    clearTimeout(this.answerTimer);
     this.answerTimer = setTimeout(
       () => this.end({ code: 4504, sentence: readClose({ code: 4504 }).sentence, isError: true }),
       ANSWER_TIMEOUT_MS,
     );
   }
 
+  closed({ code, reason }) {
+    if (this.resumeToken && !this.errorSentence && isResumable(code) && this.comeBack()) return;
+    const end = readClose({ code, reason, wasConnected: this.wasConnected });
+    // An error message of the server's is nearer to the cause than its close code.
+    this.end(end.isError && this.errorSentence ? { ...end, sentence: this.errorSentence } : end);
+  }
+
+  /** Try to join the call again after a pause; false where it is too late. */
+  comeBack() {
+    if (this.hasEnded()) return false;
+    if (this.state === "live") {
+      this.pauses = new Pauses(this.resumeSeconds * 1000);
+      this.enter("reconnecting");
+    }
+    const pauseMs = this.pauses?.next() ?? null;
+    if (pauseMs === null) return false;
+    clearTimeout(this.answerTimer);
+    this.returnTimer = setTimeout(() => this.connect(returnAddress(this.address, this.resumeToken)), pauseMs);
+    return true;
+  }
+
+  /** Give up a line on which nothing comes any more: a network that is gone says nothing of it. */
+  watchLine() {
+    if (this.state !== "live" || performance.now() - this.lastHeardAt < SILENT_LINE_MS) return;
+    const dead = this.socket;
+    this.socket = null;
+    dead.close(4000);
+    this.closed({ code: 1006, reason: "" });
+  }
+
   receive(data) {
+    this.lastHeardAt = performance.now();
     const message = typeof data === "string" ? null : readMessage(data);
     if (!message || this.hasEnded()) return;
     if (message.kind === KIND.HANDSHAKE) this.begin();
@@ -116,19 +153,26 @@ export class Call {
   }
 
   begin() {
-    if (this.state !== "connecting") return;
+    if (this.state !== "connecting" && this.state !== "reconnecting") return;
     clearTimeout(this.answerTimer);
-    this.microphone.begin();
-    this.levelTimer = setInterval(() => this.onLevel?.(this.levels()), LEVEL_INTERVAL_MS);
+    if (this.state === "reconnecting") this.returns += 1;
+    else {
+      this.levelTimer = setInterval(() => {
+        this.onLevel?.(this.levels());
+        this.watchLine();
+      }, LEVEL_INTERVAL_MS);
+    }
+    this.microphone.begin(); // each connection carries a stream of its own
     this.enter("live");
   }
 
   readMetadata({ type, ...document }) {
     if (type === "transcript") this.caption({ ...document, isPiece: false });
     else if (type === "tool") this.onTool?.(document);
+    else if (type === "reconnecting" || type === "reconnected") this.onAgent?.(type === "reconnected");
     else if (type === "call" || type === "stats") {
-      const { resume_token: resumeToken, ...stats } = document;
-      if (resumeToken) this.resumeToken = resumeToken;
+      const { resume_token: resumeToken, resume_seconds: resumeSeconds, ...stats } = document;
+      if (resumeToken) Object.assign(this, { resumeToken, resumeSeconds: resumeSeconds ?? 30 });
       Object.assign(this.stats, stats);
       this.onStats?.(this.stats);
     }
@@ -156,6 +200,7 @@ export class Call {
   end(end) {
     if (this.hasEnded()) return;
     clearTimeout(this.answerTimer);
+    clearTimeout(this.returnTimer);
     clearInterval(this.levelTimer);
     if (this.socket && this.socket.readyState <= WebSocket.OPEN) this.socket.close(1000);
     this.enter("ended");

@@ -8,7 +8,10 @@ const STATUS = {
   asking: "Your browser asks for the microphone…",
   connecting: "Connecting…",
   live: "You are on the line. Speak whenever you like; you may interrupt.",
+  reconnecting: "The connection was lost. Getting you back into the call…",
 };
+const BACK = "You are back in the call.";
+const AGENT_LOST = "The agent was lost for a moment. Another one takes over…";
 
 export class TalkPanel {
   constructor(element) {
@@ -50,6 +53,7 @@ export class TalkPanel {
       onStats: (stats) => this.showStats(stats),
       onTool: (tool) => this.showTool(tool),
       onLevel: (levels) => this.trace.push(levels),
+      onAgent: (isThere) => this.showAgent(isThere),
       onEnd: (end) => this.showEnd(end),
     });
     // For tests, and for whoever debugs a call in the console.
@@ -82,6 +86,7 @@ export class TalkPanel {
     this.openLine = null;
     this.lastTurns = 0;
     this.trace.reset();
+    delete this.element.dataset.agentState;
     for (const readout of this.element.querySelectorAll("[data-talk-readout]")) readout.textContent = "–";
     this.part("boot").dataset.state = "";
   }
@@ -92,8 +97,13 @@ export class TalkPanel {
     for (const choice of this.element.querySelectorAll("[data-talk-choice], [data-talk-region]")) choice.disabled = isOpen;
     this.part("label").textContent = isOpen ? "Hang up" : "Call again";
     this.part("icon").setAttribute("href", this.part("icon").getAttribute("href").replace(/#.*/, isOpen ? "#hang-up" : "#phone"));
-    if (STATUS[state]) this.say(STATUS[state]);
-    if (state === "live") this.startClock();
+    if (STATUS[state]) this.say(state === "live" && this.call.returns ? BACK : STATUS[state]);
+    if (state === "live" && !this.call.returns) this.startClock();
+  }
+
+  showAgent(isThere) {
+    this.element.dataset.agentState = isThere ? "there" : "lost";
+    this.say(isThere ? STATUS.live : AGENT_LOST);
   }
 
   say(sentence, isError = false) {

@@ -16,6 +16,8 @@ export const CLOSE_SENTENCES = {
   4403: "This page may not call this agent.",
   4404: "This agent does not exist, or has not been published.",
   4408: "Nothing was heard for a while, so the call was ended.",
+  4409: "This call goes on in another window.",
+  4410: "The call had ended before it could be joined again. Please call again.",
   4429: "All lines of this business are busy. Please try again in a minute.",
   4430: "There were too many calls in a short time. Please try again later.",
   4431: "This account has reached its limit for the month.",

@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('agents', '0001_initial'),
         ('tenants', '0001_initial'),
-        ('voice', '0004_spend_cap'),
+        ('voice', '0005_no_call_lost'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
