@@ -41,8 +41,8 @@ Answers = Callable[..., None]
 @pytest.fixture(scope="module")
 def sip(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SipTelephony]:
     telephony = SipTelephony(tmp_path_factory.mktemp("sip"), gateway_url=gateway.url)
-    yield telephony
-    telephony.process.stop()
+    with running(telephony.process):
+        yield telephony
 
 
 @pytest.fixture(scope="module")

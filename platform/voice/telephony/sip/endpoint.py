@@ -164,9 +164,6 @@ class SipEndpoint:
         try:
             media = read_offer(request.text)
             rung = await ring(request, name=f"{(request.call_id or '')[:LONGEST_CALL_ID]};{ringing.dialog.local_tag}")
-            if ringing.is_cancelled:
-                await finish(rung.record, status=TelephoneLeg.Status.CANCELLED)
-                return
             leg = SipLeg(
                 self._wire,
                 arrived,
@@ -180,8 +177,12 @@ class SipEndpoint:
                 await leg.line.open(self._options.host, self._ports())
             except NoPortLeft:
                 log.warning("sip.no_port_left")
-                self._refuse(arrived, 503, "Service Unavailable", ringing.dialog)
+                self._settle(ringing, 503, "Service Unavailable")
                 await finish(rung.record, status=TelephoneLeg.Status.FAILED)
+                return
+            if ringing.is_cancelled:
+                leg.line.close()
+                await finish(rung.record, status=TelephoneLeg.Status.CANCELLED)
                 return
         except NoCommonSound as problem:
             log.info("sip.no_common_sound", problem=str(problem))
