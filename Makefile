@@ -24,7 +24,7 @@ AS_IN_PRODUCTION = env WARMLINE_ENVIRONMENT=production PUBLIC_URL=https://warmli
 	DATABASE_URL=postgresql://app@127.0.0.1/warmline DATABASE_OPERATOR_URL=postgresql://operator@127.0.0.1/warmline \
 	DATABASE_OWNER_URL=postgresql://owner@127.0.0.1/warmline
 
-.PHONY: help setup demo run check test bench bench-engines bench-gateway chaos requirements clean
+.PHONY: help setup demo run check test bench bench-engines bench-gateway bench-telephony chaos requirements clean
 
 help:
 	@echo 'make demo          run the whole platform here, filled with a few businesses; Ctrl-C stops it'
@@ -34,6 +34,7 @@ help:
 	@echo 'make bench         measure what docs/performance.md shows'
 	@echo 'make bench-engines measure what docs/engines.md shows'
 	@echo 'make bench-gateway measure what docs/gateway.md shows, beside nginx'
+	@echo 'make bench-telephony measure what docs/telephony.md shows'
 	@echo 'make chaos         break everything under a hundred calls, and see whether one gets lost'
 	@echo 'make setup         only make the environment'
 	@echo 'make requirements  pin the packages of requirements/*.in (UPGRADE=--upgrade for newer ones)'
@@ -97,6 +98,9 @@ bench-engines: $(DEVELOPMENT) $(ENGINES)
 bench-gateway: $(DEVELOPMENT)
 	@$(MODELS)
 	$(BIN)/python -m benchmarks.gateway
+
+bench-telephony: $(DEVELOPMENT)
+	$(BIN)/python -m benchmarks.telephony
 
 chaos: $(DEVELOPMENT) $(ENGINES)
 	$(BIN)/python -m benchmarks.chaos

@@ -51,7 +51,14 @@ class WrapUp:
     seconds_left: int
 
 
-Event = Heard | WrapUp | Control
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pressed:
+    """The caller pressed keys of a telephone."""
+
+    keys: str
+
+
+Event = Heard | WrapUp | Control | Pressed
 
 Tell = Callable[[dict[str, Any]], Awaitable[None]]
 """Sends metadata to the gateway."""
@@ -118,6 +125,8 @@ class Line:
                     document = protocol.read_metadata(message)
                     if document["type"] == "wrap_up":
                         return WrapUp(int(document.get("seconds_left", 0)))
+                case Kind.KEYS:
+                    return Pressed(protocol.read_keys(message))
                 case Kind.PING:
                     await self.send(protocol.PING)
                 # All other kinds, unknown ones among them, say nothing to a worker.

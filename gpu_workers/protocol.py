@@ -32,10 +32,18 @@ class Kind(enum.IntEnum):
     METADATA = 4
     ERROR = 5
     PING = 6
+    KEYS = 16
+    """Warmline's own, far from those that Kyutai may add: keys that the caller pressed."""
 
 
-CALLER_KINDS = frozenset({Kind.AUDIO, Kind.CONTROL, Kind.PING})
+_KINDS = frozenset(Kind)
+CALLER_KINDS = frozenset({Kind.AUDIO, Kind.CONTROL, Kind.PING, Kind.KEYS})
 """Kinds that a caller may send. Metadata towards a worker comes from the gateway alone."""
+
+
+KEYPAD = frozenset("0123456789*#ABCD")
+MOST_KEYS = 32
+"""In one message."""
 
 
 class Control(enum.IntEnum):
@@ -119,6 +127,23 @@ def error(sentence: str) -> bytes:
     return b"\x05" + sentence.encode()
 
 
+def keys(digits: str) -> bytes:
+    """Return the message with keys of a telephone's keypad: any of KEYPAD, in the order in which they were pressed."""
+    return bytes((Kind.KEYS,)) + digits.encode("ascii")
+
+
+def read_keys(message: bytes) -> str:
+    """Return the keys of a message.
+
+    Raises:
+        ProtocolError: they are none of a telephone's, or far too many.
+    """
+    digits = message[1:].decode("ascii", errors="replace")
+    if not 1 <= len(digits) <= MOST_KEYS or not KEYPAD.issuperset(digits):
+        raise ProtocolError("Keys were not those of a telephone.")
+    return digits
+
+
 PING = bytes((Kind.PING,))
 
 
@@ -130,7 +155,7 @@ def read_kind(message: bytes | bytearray | memoryview) -> Kind | None:
     """
     if not message:
         raise ProtocolError("A message was empty.")
-    return Kind(message[0]) if message[0] <= Kind.PING else None
+    return Kind(message[0]) if message[0] in _KINDS else None
 
 
 def read_metadata(message: bytes) -> dict[str, Any]:
@@ -173,6 +198,15 @@ class Limits:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class CallersLine:
+    """What the caller's line can do that a page cannot."""
+
+    has_keypad: bool = False
+    puts_through: bool = False
+    """A caller whom the agent hands off gets a person as soon as the agent hangs up."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Utterance:
     """One thing said: `role` is "caller" or "agent"."""
 
@@ -212,6 +246,7 @@ class Start:
     tools_endpoint: ToolsEndpoint | None = None
     limits: Limits = Limits()
     codec: str = "opus"
+    line: CallersLine = CallersLine()
     trace: dict[str, str] = dataclasses.field(default_factory=dict)
     """W3C trace context: `traceparent`."""
     history: tuple[Utterance, ...] = ()
@@ -248,6 +283,12 @@ class Start:
                     }
                 ),
                 codec=str(document.get("codec", "opus")),
+                line=CallersLine(
+                    **{
+                        field.name: (document.get("line") or {}).get(field.name) is True
+                        for field in dataclasses.fields(CallersLine)
+                    }
+                ),
                 trace=dict(document.get("trace") or {}),
                 history=tuple(Utterance(said["role"], said["text"]) for said in document.get("history") or ()),
                 tools_run=tuple(ToolRun(str(run["name"]), bool(run["ok"])) for run in document.get("tools_run") or ()),

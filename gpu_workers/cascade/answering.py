@@ -42,7 +42,7 @@ class Answering(FrameProcessor):
             case GreetFrame():
                 await self._answer(None, brain.greet())
             case CallerTurnFrame(turn=turn):
-                await self._answer(turn, brain.reply(turn.words))
+                await self._answer(turn, self._reply_to(turn))
             case NothingSaidFrame():
                 await self._resume()
             case WrapUpFrame():
@@ -60,7 +60,11 @@ class Answering(FrameProcessor):
         elif unsaid := broken_off.unsaid():
             await self._answer(None, _say(unsaid))
         elif broken_off.turn is not None and not broken_off.sentences:
-            await self._answer(broken_off.turn, brain.reply(broken_off.turn.words))
+            await self._answer(broken_off.turn, self._reply_to(broken_off.turn))
+
+    def _reply_to(self, turn: CallerTurn) -> Parts:
+        brain = self._conversation.brain
+        return brain.reply_to_keys(turn.keys) if turn.keys else brain.reply(turn.words)
 
     async def _answer(self, turn: CallerTurn | None, parts: Parts) -> None:
         reply = await self._conversation.begin_reply(turn)

@@ -28,6 +28,8 @@ class CallerTurn:
     """When the turn was taken to be over."""
     transcribed_at: float
     """When the words were known; not before `decided_at`."""
+    keys: str = ""
+    """What was keyed in, where this turn was not spoken."""
 
 
 @dataclasses.dataclass(slots=True)

@@ -40,6 +40,13 @@ class EndOfTurnFrame(SystemFrame):
 
 
 @dataclasses.dataclass
+class KeysFrame(SystemFrame):
+    """The caller pressed keys of a telephone."""
+
+    keys: str
+
+
+@dataclasses.dataclass
 class CallerTurnFrame(DataFrame):
     """The caller's turn is over, and this is what was said."""
 

@@ -17,12 +17,12 @@ from gpu_workers import pcm, protocol
 from gpu_workers.cascade.answering import Answering
 from gpu_workers.cascade.brain import Brain
 from gpu_workers.cascade.conversation import Conversation
-from gpu_workers.cascade.frames import CallerAudioFrame, EndOfTurnFrame, GreetFrame, WrapUpFrame
+from gpu_workers.cascade.frames import CallerAudioFrame, EndOfTurnFrame, GreetFrame, KeysFrame, WrapUpFrame
 from gpu_workers.cascade.listening import Listening
 from gpu_workers.cascade.moonshine import SAMPLE_RATE_HZ
 from gpu_workers.cascade.turn_taking import TurnTaking
 from gpu_workers.cascade.voice import Voice
-from gpu_workers.line import Heard, Line, WrapUp
+from gpu_workers.line import Heard, Line, Pressed, WrapUp
 from gpu_workers.protocol import Control
 
 
@@ -98,5 +98,7 @@ async def _listen(line: Line, worker: PipelineWorker) -> None:
                 )
             case Control.END_OF_TURN:
                 await worker.queue_frame(EndOfTurnFrame())
+            case Pressed(keys=keys):
+                await worker.queue_frame(KeysFrame(keys))
             case WrapUp():
                 await worker.queue_frame(WrapUpFrame())

@@ -25,6 +25,7 @@ from config.processes import Program
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
 HEALTH_TIMEOUT_SECONDS = 3.0
+TELEPHONY_PORT = 8003
 
 
 class CannotStart(Exception):
@@ -36,6 +37,8 @@ class Ports:
     web: int
     gateway: int
     supervisor: int
+    telephony: int | None = None
+    """None where no carrier is to reach it."""
 
 
 @contextlib.contextmanager
@@ -62,6 +65,7 @@ def choose_ports(*, web: int, gateway: int, say: Callable[[str], None]) -> Ports
         web=_free_or_another(web, "web server", say),
         gateway=_free_or_another(gateway, "gateway", say),
         supervisor=embedded.free_port(),
+        telephony=_free_or_another(TELEPHONY_PORT, "telephony process", say) if _is_set("TELEPHONY_URL") else None,
     )
 
 
@@ -129,6 +133,7 @@ def environment(state_dir: Path, ports: Ports, addresses: dict[str, str], kept: 
         "WARMLINE_STATE_DIR": str(state_dir),
         "PUBLIC_URL": f"http://localhost:{ports.web}",
         "GATEWAY_URL": f"ws://localhost:{ports.gateway}",
+        "TELEPHONY_GATEWAY_URL": f"ws://{HOST}:{ports.gateway}",
         "INTERNAL_URL": f"http://{HOST}:{ports.web}",
         "LOCAL_SUPERVISOR_URL": f"http://{HOST}:{ports.supervisor}",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT)]),
@@ -166,7 +171,9 @@ def preparation(*, seed: bool) -> Program:
 
 def servers(ports: Ports) -> list[Program]:
     """Return what answers requests. None looks into the database before it is asked something."""
+    telephony = [*PYTHON, "config.telephony", "--host", HOST, "--port", str(ports.telephony)]
     return [
+        *([Program("telephony", telephony, stop_seconds=8)] if ports.telephony else []),
         Program("supervisor", [*PYTHON, "provisioning.backends.local.supervisor"], stop_order=HOLDING, stop_seconds=15),
         Program("gateway", [*PYTHON, "config.gateway", "--host", HOST, "--port", str(ports.gateway)], stop_seconds=8),
         Program(
@@ -209,10 +216,14 @@ def background() -> list[Program]:
 
 def unhealthy(ports: Ports) -> list[str]:
     """Return the names of those processes that do not answer, or say that they cannot work."""
+    processes = {
+        "web": ports.web,
+        "gateway": ports.gateway,
+        "supervisor": ports.supervisor,
+        "telephony": ports.telephony,
+    }
     return [
-        name
-        for name, port in (("web", ports.web), ("gateway", ports.gateway), ("supervisor", ports.supervisor))
-        if not answers(f"http://{HOST}:{port}/healthz")
+        name for name, port in processes.items() if port is not None and not answers(f"http://{HOST}:{port}/healthz")
     ]
 
 

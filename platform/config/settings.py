@@ -186,6 +186,12 @@ ELEVENLABS_URL = env.text("WORKER_ELEVENLABS_URL", "https://api.elevenlabs.io").
 CARTESIA_URL = env.text("WORKER_CARTESIA_URL", "https://api.cartesia.ai").rstrip("/")
 DEEPGRAM_URL = env.text("WORKER_DEEPGRAM_URL", "https://api.deepgram.com").rstrip("/")
 OPENAI_REALTIME_URL = env.text("WORKER_OPENAI_REALTIME_URL", "wss://api.openai.com/v1/realtime").rstrip("/")
+# Telephones: where carriers open their streams, where they ask what to do with a call, and where the gateway is.
+TELEPHONY_URL = env.text("TELEPHONY_URL", "ws://localhost:8003").rstrip("/")
+TELEPHONY_WEBHOOK_URL = env.text("TELEPHONY_WEBHOOK_URL", PUBLIC_URL).rstrip("/")
+ALLOWED_HOSTS = sorted({*ALLOWED_HOSTS, urlsplit(TELEPHONY_WEBHOOK_URL).hostname or ""} - {""})
+TELEPHONY_GATEWAY_URL = env.text("TELEPHONY_GATEWAY_URL", GATEWAY_URL).rstrip("/")
+TWILIO_URL = env.text("TWILIO_URL", "https://api.twilio.com").rstrip("/")
 # Read by workers; here so that checks and pages can say whether a language model is set.
 LLM_BASE_URL = env.text("LLM_BASE_URL", "")
 LLM_API_KEY = env.secret("LLM_API_KEY") or ""

@@ -9,6 +9,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.urls")),
     path("internal/", include("voice.urls")),
+    path("telephone/", include("voice.telephony.urls")),
     path("healthz", operation.healthz, name="healthz"),
     path("metrics", operation.metrics, name="metrics"),
     path("", include("web.urls")),

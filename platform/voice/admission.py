@@ -66,6 +66,7 @@ class Admitted:
     engine: str
     config: dict[str, Any]
     max_seconds: int
+    puts_through: bool
     resume_token: str = dataclasses.field(repr=False)
     can_resume: bool = False
     seconds_left: float | None = None
@@ -189,6 +190,7 @@ def _admitted(request: Request, entered: Any, standing: Any, options: Options) -
         engine=standing.engine,
         config=standing.config,
         max_seconds=min(asked_seconds, options.max_call_seconds),
+        puts_through=getattr(entered, "puts_through", False),
         resume_token=secrets.token_urlsafe(24) if request.can_resume else "",
         can_resume=request.can_resume,
         seconds_left=standing.seconds_left,

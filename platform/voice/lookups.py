@@ -8,10 +8,11 @@ REDEEM_TICKET = register_lookup(
     Lookup(
         "warmline_redeem_ticket",
         arguments="with_hash varchar",
-        returns="TABLE (tenant_id uuid, ticket_id uuid, channel varchar, origin varchar, max_seconds integer)",
+        returns="TABLE (tenant_id uuid, ticket_id uuid, channel varchar, origin varchar, max_seconds integer, "
+        "puts_through boolean)",
         body="""UPDATE voice_ticket SET used_at = clock_timestamp()
                 WHERE token_hash = with_hash AND used_at IS NULL AND expires_at > clock_timestamp()
-                RETURNING tenant_id, id, channel, origin, max_seconds""",
+                RETURNING tenant_id, id, channel, origin, max_seconds, puts_through""",
     )
 )
 RESUME_CALL = register_lookup(
@@ -61,5 +62,13 @@ TENANT_OF_PUBLIC_KEY = register_lookup(
         arguments="key varchar",
         returns="uuid",
         body="SELECT tenant_id FROM agents_agent WHERE public_key = key AND archived_at IS NULL",
+    )
+)
+TENANT_OF_TELEPHONE_NUMBER = register_lookup(
+    Lookup(
+        "warmline_tenant_of_telephone_number",
+        arguments="of_number varchar",
+        returns="uuid",
+        body="SELECT tenant_id FROM voice_telephonenumber WHERE number = of_number AND is_active",
     )
 )

@@ -15,6 +15,7 @@ from django.utils import timezone
 from tenants.models import User
 from tenants.ownership import TenantForeignKey, TenantManager, TenantOwned
 from voice.querysets import CallDayQuerySet, CallQuerySet
+from voice.telephony import models as telephony  # noqa: F401  (its models belong to this app)
 
 
 class EndReason(models.TextChoices):
@@ -236,6 +237,7 @@ class Ticket(TenantOwned):
     channel = models.CharField(max_length=12, choices=Call.Channel.choices, default=Call.Channel.BROWSER)
     origin = models.CharField(max_length=200, blank=True, help_text="The page that may use it; empty: any.")
     max_seconds = models.PositiveIntegerField(null=True)
+    puts_through = models.BooleanField(default=False, help_text="A person can take over when the agent hangs up.")
     issued_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(default=in_a_minute)

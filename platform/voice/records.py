@@ -8,6 +8,7 @@ from typing import Any
 from content.models import Recording, ToolRun, TranscriptLine
 from voice.charges import charges_of
 from voice.models import Call
+from voice.telephony.lines import leg_record
 
 
 def call_record(call: Call) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def call_record(call: Call) -> dict[str, Any]:
             }
             for session in call.sessions.order_by("granted_at")
         ],
+        "legs": [leg_record(leg) for leg in call.legs.order_by("rang_at")],
         "refused_places": call.refused_places,
         "audio": {
             "in": {"messages": call.audio_in_messages, "bytes": call.audio_in_bytes},

@@ -189,6 +189,7 @@ def _admitted_of(row: Any, token: str, options: Options) -> Admitted:
         engine=row.engine,
         config=row.config,
         max_seconds=row.max_seconds or options.max_call_seconds,
+        puts_through=False,  # a carrier does not come back
         resume_token=token,
         can_resume=True,
     )

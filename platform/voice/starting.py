@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from agents.start import agent_document
 from content import service_keys
-from gpu_workers.protocol import Limits, Service, Start, ToolsEndpoint
+from gpu_workers.protocol import CallersLine, Limits, Service, Start, ToolsEndpoint
 from tenants.scope import enter_tenant_async
 from voice.admission import Admitted
 from voice.call_tokens import issue_call_token
@@ -66,6 +66,7 @@ def start_of(admitted: Admitted, call: OngoingCall, options: Options, services: 
             max_seconds=admitted.max_seconds,
             warn_before_seconds=warn_before_seconds(admitted.max_seconds, options),
         ),
+        line=CallersLine(has_keypad=admitted.channel == "telephone", puts_through=admitted.puts_through),
         trace=trace,
         history=tuple(call.said),
         tools_run=tuple(call.tools_run),

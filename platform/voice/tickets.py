@@ -22,6 +22,7 @@ def issue_ticket(
     max_seconds: int | None = None,
     visitor: bool = False,
     channel: str | None = None,
+    puts_through: bool = False,
 ) -> str:
     """Return the secret of a new ticket for an agent of the entered tenant.
 
@@ -29,6 +30,7 @@ def issue_ticket(
         origin: the only page (scheme, host and port) that may use it; None: any client.
         max_seconds: the call ends after so long.
         visitor: the caller has not signed in; the call is counted as a demo.
+        puts_through: a caller whom the agent hands off gets a person when it hangs up.
 
     Raises:
         AgentNotPublished
@@ -42,6 +44,7 @@ def issue_ticket(
         channel=channel or (Call.Channel.DEMO if visitor else Call.Channel.BROWSER),
         origin=origin or "",
         max_seconds=max_seconds,
+        puts_through=puts_through,
         issued_by=issued_by,
     )
     return secret

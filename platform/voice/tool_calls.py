@@ -19,6 +19,7 @@ from tenants.access import internal_access
 from tenants.scope import atomic, enter_tenant
 from voice.call_tokens import read_call_token
 from voice.models import Call
+from voice.telephony.lines import line_of
 
 log = structlog.get_logger(__name__)
 
@@ -78,8 +79,15 @@ def _read_body(request: HttpRequest) -> tuple[dict[str, Any], int] | str:
 
 def _run(call: Call, name: str, arguments: dict[str, Any], turn_index: int) -> ToolResult:
     started_at, started = timezone.now(), time.monotonic()
+    leg = line_of(call)
     context = ToolContext(
-        tenant_id=call.tenant_id, agent=call.agent, call_id=call.id, turn_index=turn_index, now=started_at
+        tenant_id=call.tenant_id,
+        agent=call.agent,
+        call_id=call.id,
+        turn_index=turn_index,
+        now=started_at,
+        caller_number=leg.caller_number or None,
+        puts_through=leg.puts_through,
     )
     try:
         with atomic():

@@ -17,6 +17,7 @@ from web.views import (
     recordings,
     services,
     styleguide,
+    telephone,
 )
 from web.views import public as public_views
 
@@ -37,6 +38,8 @@ programs: list[URLPattern | URLResolver] = [
     path("calls/", api.calls, name="api_calls"),
     path("calls/<uuid:call_id>/", api.call, name="api_call"),
     path("agents/<slug:agent_slug>/tickets/", api.tickets, name="api_tickets"),
+    path("agents/<slug:agent_slug>/telephone-calls/", api.telephone_calls, name="api_telephone_calls"),
+    path("telephone-calls/<uuid:leg_id>/", api.telephone_call, name="api_telephone_call"),
 ]
 
 an_agent: list[URLPattern | URLResolver] = [
@@ -85,6 +88,18 @@ tenant: list[URLPattern | URLResolver] = [
         name="left_handled",
     ),
     path("calendar/contacts/", calendar.contacts, name="contacts"),
+    path("telephone/", telephone.telephone, name="telephone"),
+    path("telephone/account/", telephone.account_save, name="account_save"),
+    path("telephone/account/remove/", telephone.account_remove, name="account_remove"),
+    path("telephone/numbers/new/", telephone.number_new, name="number_new"),
+    path("telephone/numbers/<uuid:number_id>/", telephone.number, name="number"),
+    path("telephone/numbers/<uuid:number_id>/remove/", telephone.number_remove, name="number_remove"),
+    path("telephone/calling-out/", telephone.calling_out, name="calling_out"),
+    path("telephone/calling-out/call/", telephone.call_place, name="call_place"),
+    path("telephone/calling-out/agree/", telephone.outbound_agree, name="outbound_agree"),
+    path("telephone/calling-out/withdraw/", telephone.outbound_withdraw, name="outbound_withdraw"),
+    path("telephone/do-not-call/", telephone.do_not_call_add, name="do_not_call_add"),
+    path("telephone/do-not-call/<uuid:entry_id>/remove/", telephone.do_not_call_remove, name="do_not_call_remove"),
     path("billing/", billing.billing, name="billing"),
     path("billing/next/", billing.next_invoice, name="billing_next"),
     path("billing/subscribe/", billing.billing_subscribe, name="billing_subscribe"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gpu_workers import protocol
-from gpu_workers.protocol import CloseCode, Control, Start, Utterance
+from gpu_workers.protocol import CallersLine, CloseCode, Control, Start, Utterance
 from tests.gpu_workers.callers import FRAME_SECONDS, Caller
 from tests.gpu_workers.speech import seconds, speak
 
@@ -154,6 +154,30 @@ async def test_the_agent_closes_in_words_when_told_that_time_is_up(worker: dict[
         await caller.socket.send_bytes(protocol.metadata(protocol.wrap_up(seconds_left=15)))
         await caller.be_silent_until(lambda: "Goodbye." in caller.text())
         assert await caller.wait_until_closed() == CloseCode.NORMAL
+
+
+async def test_what_is_keyed_in_interrupts_the_agent_and_is_answered_at_the_hash_key(worker: dict[str, Any]) -> None:
+    call_back = {
+        "name": "call_back",
+        "examples": ["Please call me back", "I want a call back"],
+        "questions": [
+            {"name": "phone", "type": "phone", "ask": "Which number can we reach you on? Please say all ten digits."}
+        ],
+        "done": "We will call you on {phone}.",
+    }
+    told = Start("call-1", agent={**SALON, "intents": [call_back]}, line=CallersLine(has_keypad=True))
+    async with Caller.connected(worker["port"], told) as caller:
+        await greeted(caller)
+        await caller.send_audio(speak("Please call me back."))
+        await caller.be_silent_until(lambda: caller.metadata("turn")[1:])
+        await caller.be_silent(0.6)
+        for digit in "4155550123#":
+            await caller.socket.send_bytes(protocol.keys(digit))
+        await answered(caller, 2)
+        assert caller.transcripts("caller")[1] == "(keyed) 4155550123#"
+        question, reply = caller.metadata("transcript")[2], caller.transcripts("agent")[-1]
+        assert question["role"] == "agent" and question["interrupted"]
+        assert "four one five, five five five, zero one two three" in reply
 
 
 async def test_a_conversation_that_was_begun_elsewhere_goes_on(worker: dict[str, Any]) -> None:

@@ -30,6 +30,14 @@ def test_messages_have_the_bytes_of_moshis_protocol() -> None:
     assert protocol.PING == b"\x06"
 
 
+def test_keys_of_a_telephone_are_read_back_and_nothing_else_is() -> None:
+    assert protocol.keys("4#*A") == b"\x104#*A"
+    assert protocol.read_keys(b"\x104#*A") == "4#*A"
+    for nonsense in (b"\x10", b"\x10x", b"\x10" + b"1" * 33, b"\x10\xff"):
+        with pytest.raises(protocol.ProtocolError):
+            protocol.read_keys(nonsense)
+
+
 def test_an_unknown_kind_is_none_and_an_empty_message_an_error() -> None:
     assert protocol.read_kind(b"\x07x") is None
     assert protocol.read_kind(b"\xff") is None

@@ -165,6 +165,14 @@ async def test_its_tools_are_run_and_it_tells_what_came_of_them_and_hangs_up(
     ]
 
 
+async def test_what_is_keyed_in_is_told_and_answered(managed: ManagedWorker) -> None:
+    async with calling(managed, agent("ANSWER Thank you.")) as caller:
+        await said(caller, 1)
+        await caller.socket.send_bytes(protocol.keys("42#"))
+        assert await said(caller, 2) == "Thank you."
+        assert caller.transcripts("caller") == ["(keyed) 42#"]
+
+
 async def test_a_call_that_is_nearly_over_is_closed_in_words(managed: ManagedWorker) -> None:
     async with calling(managed, agent()) as caller:
         await said(caller, 1)

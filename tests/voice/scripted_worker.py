@@ -204,6 +204,44 @@ async def whistle(session: Session) -> None:
             index, heard = index + 1, False
 
 
+async def part(session: Session) -> None:
+    """Hear a little, and hang up."""
+    for _ in range(3):
+        await session.next_audio()
+
+
+async def hand_over(session: Session) -> None:
+    """Leave word that a person is wanted, and hang up."""
+    await session.tell(protocol.tool(turn=0, name="hand_off", ok=True, duration_ms=1))
+
+
+async def reads_keys(session: Session) -> None:
+    """Hang up when the caller presses the hash key."""
+    while True:
+        message = await session.connection.recv()
+        if isinstance(message, bytes) and message[0] == Kind.KEYS and b"#" in message:
+            return
+
+
+async def last_words(session: Session) -> None:
+    """Say something of a second and a half as fast as it goes, and hang up at once."""
+    import numpy as np
+    import sphn
+
+    encoder = sphn.OpusStreamWriter(protocol.SAMPLE_RATE_HZ)
+    tone = 0.2 * np.sin(2 * np.pi * 440 * np.arange(960 * 38) / protocol.SAMPLE_RATE_HZ)
+    for begin in range(0, len(tone), 960):
+        if page := encoder.append_pcm(tone[begin : begin + 960].astype(np.float32)):
+            await session.say(page)
+
+
+async def interrupted(session: Session) -> None:
+    """Be interrupted as soon as something is heard."""
+    await session.next_audio()
+    await session.tell(protocol.transcript(turn=0, role="agent", words="As I was", interrupted=True))
+    await listen(session)
+
+
 MODES: dict[str, Callable[[Session], Awaitable[None]]] = {
     "echo": echo,
     "answer": answer,
@@ -217,6 +255,11 @@ MODES: dict[str, Callable[[Session], Awaitable[None]]] = {
     "flood": flood,
     "babble": babble,
     "whistle": whistle,
+    "part": part,
+    "hand_over": hand_over,
+    "interrupted": interrupted,
+    "reads_keys": reads_keys,
+    "last_words": last_words,
 }
 NO_HANDSHAKE = {"silent", "refuse", "close_early"}
 

@@ -27,6 +27,7 @@ from tests.web.factories import create_agent, create_call, create_ready_pool
 from tests.web.test_access import OF_TENANTS, ROUTES
 from voice.admission import read_path
 from voice.consumers import FleetUpdates, TenantUpdates
+from voice.telephony.models import DoNotCall, TelephoneNumber
 
 NOT_OF_A_TENANT = {
     "": "anonymous",
@@ -41,6 +42,13 @@ NOT_OF_A_TENANT = {
     "api/calls/": "api",
     "api/calls/<uuid:call_id>/": "api",
     "api/agents/<slug:agent_slug>/tickets/": "api",
+    "api/agents/<slug:agent_slug>/telephone-calls/": "api",
+    "api/telephone-calls/<uuid:leg_id>/": "api",
+    "telephone/twilio/voice/": "internal",
+    "telephone/twilio/answered/<uuid:leg_id>/": "internal",
+    "telephone/twilio/after/": "internal",
+    "telephone/twilio/dialled/": "internal",
+    "telephone/twilio/status/": "internal",
     "dashboard/": "signed_in",
     "fleet/": "operator",
     "fleet/calls/": "operator",
@@ -109,6 +117,8 @@ def things_of(tenant: Tenant, owner: User) -> dict[str, Any]:
         message = Message.objects.create(contact=contact, text="Zebulon Quark called.")
         HandOff.objects.create(contact=contact, reason="Zebulon Quark was lost.")
         invitation = people.invite(tenant=tenant, email="zoe@acme.example", role=Role.VIEWER, invited_by=owner)
+        number = TelephoneNumber.objects.create(number="+14155550155", carrier="sip", agent=agent)
+        entry = DoNotCall.objects.create(number="+14155550156", reason="Zebulon Quark asked for it.")
         key, _ = people.create_api_key(name="Zebulon's key", scopes=["calls:create"], actor=owner)
         return {
             "agent_slug": agent.slug,
@@ -124,6 +134,8 @@ def things_of(tenant: Tenant, owner: User) -> dict[str, Any]:
             "membership_id": Membership.objects.get(user=owner).pk,
             "invitation_id": invitation.pk,
             "key_id": key.pk,
+            "number_id": number.pk,
+            "entry_id": entry.pk,
             "tenant_id": tenant.pk,
         }
 

@@ -21,7 +21,7 @@ from content.models import Recording
 from tenants.models import AuditEntry, Tenant, User
 from tenants.scope import enter_tenant
 from tests.voice.processes import running
-from tests.web import factories
+from tests.web import factories, telephone
 from tests.web.browsers import start_chromium
 from tests.web.looks import assert_looks_right, complaints_of
 from tests.web.test_access import LEAST_ROLES, ROUTES, address_of
@@ -56,6 +56,11 @@ NO_PAGES = {
     "withdraw_invitation",
     "revoke_api_key",
     "remove_service_key",
+    "account_save",
+    "call_place",
+    "outbound_agree",
+    "outbound_withdraw",
+    "do_not_call_add",
     *(name for name in LEAST_ROLES if name.endswith(tuple(f"_{ending}" for ending in ENDINGS_OF_FORMS))),
 }
 """What answers to forms alone, or with a part of a page."""
@@ -97,6 +102,7 @@ def known(acme: Tenant) -> dict[str, object]:
             resource=service.resource,
         )
         Message.objects.create(contact=contact, text="Donaudampfschifffahrtselektrizitätenhauptbetriebswerk. " * 6)
+        number = telephone.fill(agent, call)
         return {
             "tenant_slug": acme.slug,
             "agent_slug": agent.slug,
@@ -106,6 +112,7 @@ def known(acme: Tenant) -> dict[str, object]:
             "container_id": container.pk,
             "appointment_id": appointment.pk,
             "service_id": service.pk,
+            "number_id": number.pk,
         }
 
 

@@ -11,9 +11,11 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
+from gpu_workers.cascade.brain.dictation import Dictation
 from gpu_workers.cascade.brain.hearing.answers import read_yes_no
 from gpu_workers.cascade.brain.hearing.words import with_apostrophes, words_of
 from gpu_workers.cascade.brain.intents import IntentModel
+from gpu_workers.cascade.brain.keypad import words_of_keys
 from gpu_workers.cascade.brain.offers import Offer
 from gpu_workers.cascade.brain.requests import (
     Request,
@@ -35,6 +37,7 @@ from gpu_workers.cascade.brain.wording import (
     GOODBYE,
     GREETING,
     NOBODY_THERE,
+    PUTTING_THROUGH,
     capabilities,
     hand_off_intent,
     wish_in_greeting,
@@ -72,14 +75,27 @@ class Answer:
 
 class Dialogue:
     def __init__(
-        self, agent: dict[str, Any], business: str, now: Callable[[], datetime.datetime], model: IntentModel
+        self,
+        agent: dict[str, Any],
+        business: str,
+        now: Callable[[], datetime.datetime],
+        model: IntentModel,
+        *,
+        has_keypad: bool = False,
+        puts_through: bool = False,
     ) -> None:
+        """
+        Args:
+            has_keypad: the caller is on a telephone, and may key a number in.
+            puts_through: a caller who wants a person gets one, once the agent hangs up.
+        """
         self._agent = agent
+        self._has_keypad = has_keypad
         self._business = business
         self._now = now
         self._declared = [tool for tool in agent.get("tools", []) if isinstance(tool, dict)]
         self._tools = {tool["name"] if isinstance(tool, dict) else tool for tool in agent.get("tools", [])}
-        self._hand_off_intent = hand_off_intent(agent)
+        self._hand_off_intent = hand_off_intent(agent, puts_through=puts_through)
         self._intents: list[Intent] = [*agent.get("intents", []), self._hand_off_intent]
         self._can = capabilities(agent.get("intents", []), has_facts=bool(agent.get("facts")))
         self._subjects = Subjects(model, self._intents, agent.get("facts", []))
@@ -117,6 +133,18 @@ class Dialogue:
             if (found := answer(heard)) is not None:
                 return found
         return self._answer_wish(heard)
+
+    def hear_keys(self, keys: str) -> Answer:
+        """Take in keys that the caller pressed, as what they mean now."""
+        task = self._task
+        return self.hear(
+            words_of_keys(
+                keys,
+                task.asked if task is not None else None,
+                is_confirming=task is not None and task.is_confirming,
+                has_date=task is not None and task.slots.moment.date is not None,
+            )
+        )
 
     def follow(self, heard: str, was_run: Callable[[str], bool]) -> None:
         """Take in a turn that somebody else has answered, or was to answer.
@@ -344,6 +372,8 @@ class Dialogue:
         if outcome.ok:
             done = self._filled(task.intent.get("done") or "That is done.", outcome.result)
             self._leave_task()
+            if outcome.result.get("puts_through"):
+                return Answer(self._say(PUTTING_THROUGH).sentences, hangs_up=True)
             self._is_closing = True
             return self._say(done, ANYTHING_ELSE)
         failed = task.intent.get("failed") or "{error}"
@@ -386,7 +416,8 @@ class Dialogue:
     # --- state and sentences -----------------------------------------------------------------------------------------
     def _take_up(self, intent: Intent) -> Task:
         self._leave_task()
-        self._task = Task(intent, Slots(dict(self._personal)), needed=self._needed_by(intent))
+        slots = Slots(dict(self._personal), dictation=Dictation(has_keypad=self._has_keypad))
+        self._task = Task(intent, slots, needed=self._needed_by(intent))
         return self._task
 
     def _needed_by(self, intent: Intent) -> set[str]:

@@ -26,6 +26,7 @@ MIN_DIGITS = 3
 class Dictation:
     digits: str = ""
     failures: int = 0
+    has_keypad: bool = False
 
     def take(self, heard: str) -> str | None:
         """Take the digits of an utterance; return the number once it is whole."""
@@ -78,11 +79,14 @@ class Dictation:
             group = next(name for name, known in GROUPS if len(self.digits) < known)
             if self.digits:
                 return f"I have {speaking.say_phone(self.digits)}. And the {group} digits?"
-            return f"Let us take the number in three parts. What are the {group} digits?"
+            keypad = " Or key the whole number in, and press the hash key." if self.has_keypad else ""
+            return f"Let us take the number in three parts. What are the {group} digits?{keypad}"
         if len(self.digits) == LOCAL_DIGITS:
             return f"I have {speaking.say_phone(self.digits)}. And the area code?"
         if self.digits:
             return f"I have {speaking.say_phone(self.digits)}. And the rest?"
+        if self.failures and self.has_keypad:
+            return "I did not get that number right. Could you key it in on your telephone, and press the hash key?"
         if self.failures:
             return "I did not get that number right. Could you say it again, slowly, digit by digit?"
         return None

@@ -16,6 +16,9 @@ Ask for one thing at a time.
 Never invent a fact, a price or a free time.
 Before you book, change or cancel anything, say it back and wait for a yes."""
 
+KEYPAD = "Callers can key numbers in on their telephone: offer it where a number was not understood."
+PERSON = "A caller whom you hand off is put through to a person at once: say only that, and ask for no number."
+
 
 def instructions_of(start: Start, now: datetime.datetime) -> str:
     """Return the instructions of one call. `now`: the business's wall clock."""
@@ -28,6 +31,8 @@ def instructions_of(start: Start, now: datetime.datetime) -> str:
             STYLE,
             f"The business is {business.get('name', 'unknown')}. Its local time is {now:%A, %d %B %Y, %H:%M}. "
             "Tools take local times like 2026-11-24T15:30.",
+            KEYPAD if start.line.has_keypad else "",
+            PERSON if start.line.puts_through else "",
             f"Facts you may tell:\n{facts}" if facts else "",
             f"Done already in this call, and not to be done again unasked: {_told(start.tools_run)}."
             if start.tools_run
@@ -39,6 +44,11 @@ def instructions_of(start: Start, now: datetime.datetime) -> str:
 
 def _told(runs: Sequence[ToolRun]) -> str:
     return ", ".join(f"{run.name} ({'it worked' if run.ok else 'it failed'})" for run in runs)
+
+
+def words_of_keying(keys: str) -> str:
+    """Return what a model is told of keys that the caller pressed."""
+    return f"{keys} (keyed in on the telephone)"
 
 
 def goodbye_of(start: Start, now: datetime.datetime) -> str:

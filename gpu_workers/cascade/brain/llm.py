@@ -25,14 +25,14 @@ from openai.types.chat import (
     ChatCompletionToolParam,
 )
 
-from gpu_workers.cascade.brain.instructions import goodbye_of, instructions_of
+from gpu_workers.cascade.brain.instructions import goodbye_of, instructions_of, words_of_keying
 from gpu_workers.cascade.brain.model_settings import ModelSettings
 from gpu_workers.cascade.brain.model_tools import END_CALL, MAX_ROUNDS, ModelTools, answer_for_model, read_arguments
 from gpu_workers.cascade.brain.policy import PolicyBrain
 from gpu_workers.cascade.brain.speaking import make_speakable
 from gpu_workers.cascade.brain.speech import HangUp, Part, Say, ToolCalled, Warned
 from gpu_workers.cascade.brain.tool_client import ToolClient, ToolReply
-from gpu_workers.cascade.brain.wording import LOST_THREAD
+from gpu_workers.cascade.brain.wording import LOST_THREAD, PUTTING_THROUGH
 from gpu_workers.protocol import Start, ToolRun, Utterance
 
 logger = logging.getLogger(__name__)
@@ -94,13 +94,21 @@ class LanguageModelBrain:
             yield part
 
     async def reply(self, heard: str) -> AsyncIterator[Part]:
+        async for part in self._answer(heard):
+            yield part
+
+    async def reply_to_keys(self, keys: str) -> AsyncIterator[Part]:
+        async for part in self._answer(words_of_keying(keys), keys):
+            yield part
+
+    async def _answer(self, heard: str, keys: str = "") -> AsyncIterator[Part]:
         self._turn += 1
         if self._running is not None:
             # The caller cut in while a tool was at work: the model is to know what came of it.
             yield await self._finish_call(*self._running)
         self._remember("user", heard)
         if self._fallback.has_something_to_tell:
-            async for part in self._fall_back(heard):
+            async for part in self._fall_back(heard, keys):
                 yield part
             return
         spoke = acted = False
@@ -110,6 +118,9 @@ class LanguageModelBrain:
                     spoke = spoke or isinstance(part, Say | HangUp)
                     acted = acted or isinstance(part, ToolCalled)
                     yield part
+            if not spoke and self._tools.hands_over:
+                spoke = True
+                yield Say(PUTTING_THROUGH)
             if not spoke:
                 raise ModelFailed("it said nothing")
         except (ModelFailed, OpenAIError, TimeoutError, ValueError) as problem:
@@ -117,13 +128,15 @@ class LanguageModelBrain:
             logger.warning("the language model failed", extra={"fields": {"reason": _reason(problem)}})
             yield Warned("language_model", f"The language model did not answer: {_reason(problem)}.")
             if not spoke and not acted:
-                async for part in self._fall_back(heard):
+                async for part in self._fall_back(heard, keys):
                     yield part
                 return
             if not spoke:
                 # The policy would run the tool a second time.
                 yield Say(LOST_THREAD)
         self._unfollowed.append(Utterance("caller", heard))
+        if self._tools.hands_over:
+            yield HangUp()
 
     async def wrap_up(self) -> AsyncIterator[Part]:
         async for part in self._fallback.wrap_up():
@@ -144,10 +157,10 @@ class LanguageModelBrain:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _fall_back(self, heard: str) -> AsyncIterator[Part]:
+    async def _fall_back(self, heard: str, keys: str) -> AsyncIterator[Part]:
         self._fallback.catch_up(self._unfollowed)
         self._unfollowed.clear()
-        async for part in self._fallback.reply(heard):
+        async for part in self._fallback.reply_to_keys(keys) if keys else self._fallback.reply(heard):
             yield part
 
     def _remember(self, role: Literal["user", "assistant"], text: str) -> None:

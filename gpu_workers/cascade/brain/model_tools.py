@@ -22,6 +22,8 @@ _END_CALL = {
 class ModelTools:
     def __init__(self, start: Start, client: ToolClient) -> None:
         self._client = client
+        self.hands_over = False
+        """Whether a person takes over as soon as the agent hangs up."""
         own = [tool for tool in start.agent.get("tools", []) if isinstance(tool, dict)]
         self.declared: list[dict[str, Any]] = [*own, _END_CALL]
         """Name, description and parameters of each; the last one hangs up, and is not to be run."""
@@ -33,7 +35,9 @@ class ModelTools:
             return ToolReply(False, {}, 0.0, code="unknown_tool", sentence=f"There is no tool {name!r}.")
         if read is None:
             return ToolReply(False, {}, 0.0, code="bad_arguments", sentence="The arguments are not a JSON object.")
-        return await self._client.call(name, read, turn)
+        outcome = await self._client.call(name, read, turn)
+        self.hands_over = self.hands_over or (outcome.ok and outcome.result.get("puts_through") is True)
+        return outcome
 
 
 def read_arguments(text: str) -> dict[str, Any] | None:

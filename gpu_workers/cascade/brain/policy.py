@@ -31,7 +31,14 @@ class PolicyBrain:
         self, start: Start, tools: ToolClient, now: Callable[[], datetime.datetime], intents: IntentModel
     ) -> None:
         """`now`: the business's wall clock, without a zone."""
-        self._dialogue = Dialogue(start.agent, str(start.business.get("name") or "us"), now, intents)
+        self._dialogue = Dialogue(
+            start.agent,
+            str(start.business.get("name") or "us"),
+            now,
+            intents,
+            has_keypad=start.line.has_keypad,
+            puts_through=start.line.puts_through,
+        )
         self._start = start
         self._tools = tools
         self._turn = 0
@@ -56,11 +63,19 @@ class PolicyBrain:
                 yield part
 
     async def reply(self, heard: str) -> AsyncIterator[Part]:
+        async for part in self._answer(lambda: self._dialogue.hear(heard)):
+            yield part
+
+    async def reply_to_keys(self, keys: str) -> AsyncIterator[Part]:
+        async for part in self._answer(lambda: self._dialogue.hear_keys(keys)):
+            yield part
+
+    async def _answer(self, hear: Callable[[], Answer]) -> AsyncIterator[Part]:
         self._turn += 1
         if self._running is not None:
             async for part in self._finish(self._running):
                 yield part
-        answer = self._dialogue.hear(heard)
+        answer = hear()
         if answer.due is not None:
             async for part in self._run(answer.due):
                 yield part

@@ -60,6 +60,10 @@ class Brain(Protocol):
         """Answer what the caller said. May be cancelled at any point, when the caller speaks again."""
         ...
 
+    def reply_to_keys(self, keys: str) -> AsyncIterator[Part]:
+        """Answer keys of a telephone that the caller pressed. May be cancelled like `reply`."""
+        ...
+
     def wrap_up(self) -> AsyncIterator[Part]:
         """Close in words: the call's time is nearly over."""
         ...

@@ -13,6 +13,7 @@ ANYTHING_ELSE = "Is there anything else I can help you with?"
 GREETING = "Hello. How can I help you?"
 GOODBYE = "Thank you for calling. Goodbye."
 LOST_THREAD = "I am sorry, I lost my thread. Could you say that again?"
+PUTTING_THROUGH = "I will put you through to somebody now. One moment, please."
 HAND_OFF = "I will ask somebody to call you back."
 NOBODY_THERE = "I am sorry, I can't help you with that, and I can't reach anybody from here."
 
@@ -38,8 +39,10 @@ def wish_in_greeting(agent: dict[str, Any]) -> str:
     return f"I'd like to {found[1]}" if found else ""
 
 
-def hand_off_intent(agent: dict[str, Any]) -> Intent:
-    """Return the intent that every agent has: a person is to call back."""
+def hand_off_intent(agent: dict[str, Any], *, puts_through: bool = False) -> Intent:
+    """Return the intent that every agent has: a person is to call back, or to take over at once."""
+    if puts_through:
+        return {**hand_off_intent(agent), "questions": [], "arguments": {"reason": "{reason}"}}
     return {
         "name": "hand_off",
         "examples": ["I want to speak to a person", "Can I talk to somebody?", "Please have somebody call me back"],

@@ -11,12 +11,12 @@ import base64
 import contextlib
 import datetime
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from pipecat.services.openai.realtime import events
 
 from gpu_workers import pcm, protocol
-from gpu_workers.cascade.brain.instructions import goodbye_of, instructions_of
+from gpu_workers.cascade.brain.instructions import goodbye_of, instructions_of, words_of_keying
 from gpu_workers.cascade.brain.model_tools import END_CALL, MAX_ROUNDS, ModelTools, answer_for_model
 from gpu_workers.cascade.brain.speech import FollowingBrain, HangUp, Part, Say, ToolCalled, Voiced, Warned
 from gpu_workers.cascade.brain.tool_client import ToolClient
@@ -73,11 +73,25 @@ class RealtimeBrain:
             async for part in self._fallback.reply(heard):
                 yield part
             return
+        async for part in self._answer(heard, self.connection.end_turn(heard)):
+            yield part
+
+    async def reply_to_keys(self, keys: str) -> AsyncIterator[Part]:
+        if self._has_handed_over:
+            async for part in self._fallback.reply_to_keys(keys):
+                yield part
+            return
+        heard = words_of_keying(keys)
+        async for part in self._answer(heard, self.connection.tell(heard, role="user")):
+            yield part
+
+    async def _answer(self, heard: str, telling: Awaitable[None]) -> AsyncIterator[Part]:
+        """Answer a turn, of which `telling` tells the service."""
         self._turn += 1
         self._said.append(Utterance("caller", heard))
         spoke = acted = False
         try:
-            await self.connection.end_turn(heard)
+            await telling
             async with contextlib.aclosing(self._respond()) as parts:
                 async for part in parts:
                     spoke = spoke or isinstance(part, Voiced | HangUp)
@@ -172,6 +186,8 @@ class RealtimeBrain:
                 yield HangUp()
                 return
             if not deeds or rounds_left == 0:
+                if self._tools.hands_over:
+                    yield HangUp()
                 return
 
     def _voiced(self, said: events.ServerEvent) -> Voiced | None:

@@ -20,6 +20,8 @@ class ToolContext:
     turn_index: int
     now: datetime.datetime
     caller_number: str | None = None
+    puts_through: bool = False
+    """Whether the caller's line can be put through to a person when the agent hangs up."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -26,8 +26,11 @@ def take_message(arguments: dict[str, Any], context: ToolContext) -> dict[str, A
 def hand_off(arguments: dict[str, Any], context: ToolContext) -> dict[str, Any]:
     contact = _who(arguments, context)
     note = HandOff.objects.create(contact=contact, reason=arguments["reason"], call_id=context.call_id)
-    _tell(context, f"Please call back {contact or 'a caller'}", note.reason, contact)
-    return {"hand_off_id": str(note.pk)}
+    if context.puts_through:
+        _tell(context, f"{contact or 'A caller'} is being put through to you", note.reason, contact)
+    else:
+        _tell(context, f"Please call back {contact or 'a caller'}", note.reason, contact)
+    return {"hand_off_id": str(note.pk), "puts_through": context.puts_through}
 
 
 def _who(arguments: dict[str, Any], context: ToolContext) -> Contact | None:

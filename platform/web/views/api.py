@@ -19,6 +19,8 @@ from tenants.access import ApiRequest, api_access, refuse
 from tenants.models import ApiKey
 from voice.models import TICKET_SECONDS, Call
 from voice.records import call_record, call_summary, find_call
+from voice.telephony.models import Carrier, TelephoneLeg, TelephoneNumber
+from voice.telephony.outbound import CallNotPlaced, leg_document, place_call
 from voice.tickets import AgentNotPublished, call_address, issue_ticket
 
 MOST_CALLS = 100
@@ -75,6 +77,44 @@ def tickets(request: ApiRequest, agent_slug: str) -> JsonResponse:
     return JsonResponse({"url": address, "ticket": ticket, "expires_in_seconds": TICKET_SECONDS}, status=201)
 
 
+@api_access(ApiKey.Scope.CALL)
+@require_POST
+def telephone_calls(request: ApiRequest, agent_slug: str) -> JsonResponse:
+    """Have an agent call a telephone. The body is `{"to": "+1…", "from": "+1…"}`; without `from`, your first number."""
+    agent = get_object_or_404(Agent, slug=agent_slug)
+    try:
+        to, number = _read_telephone_call(request)
+        leg = place_call(agent=agent, to=to, number=number, placed_by=None)
+    except BadRequest as problem:
+        return refuse(400, "bad_request", str(problem))
+    except CallNotPlaced as refusal:
+        return refuse(409, refusal.code, str(refusal))
+    return JsonResponse(leg_document(leg), status=202)
+
+
+@api_access(ApiKey.Scope.READ)
+@require_GET
+def telephone_call(request: ApiRequest, leg_id: uuid.UUID) -> JsonResponse:
+    """Answer with how a placed call goes: `status`, and `call_id` once somebody has taken it."""
+    leg = TelephoneLeg.objects.callers().select_related("agent", "call").filter(pk=leg_id).first()
+    if leg is None:
+        raise Http404
+    return JsonResponse(leg_document(leg))
+
+
+def _read_telephone_call(request: HttpRequest) -> tuple[str, TelephoneNumber]:
+    body = _read_body(request, ("to", "from"))
+    if not isinstance(body.get("to"), str):
+        raise BadRequest("`to` is a telephone number like +14155550123.")
+    numbers = TelephoneNumber.objects.filter(is_active=True, carrier=Carrier.TWILIO)
+    if body.get("from") is not None:
+        numbers = numbers.filter(number=str(body["from"]))
+    number = numbers.first()
+    if number is None:
+        raise BadRequest("`from` is one of your numbers, like +14155550123: none is in service.")
+    return body["to"], number
+
+
 def _read_before(request: HttpRequest) -> datetime.datetime | None:
     given = request.GET.get("before")
     if not given:
@@ -96,14 +136,7 @@ def _read_limit(request: HttpRequest) -> int:
 
 
 def _read_ticket(request: HttpRequest) -> dict[str, Any]:
-    if len(request.body) > MAX_BODY_BYTES:
-        raise BadRequest("The body is too long.")
-    try:
-        body = json.loads(request.body or b"{}")
-    except ValueError:
-        raise BadRequest("The body is not JSON.") from None
-    if not isinstance(body, dict) or set(body) - {"origin", "max_seconds", "region"}:
-        raise BadRequest("The body is an object that may have `origin`, `max_seconds` and `region`.")
+    body = _read_body(request, ("origin", "max_seconds", "region"))
     origin, max_seconds, region = body.get("origin"), body.get("max_seconds"), body.get("region")
     if origin is not None and not (isinstance(origin, str) and origin.startswith(("https://", "http://"))):
         raise BadRequest("`origin` is an address like https://www.example.com.")
@@ -112,3 +145,16 @@ def _read_ticket(request: HttpRequest) -> dict[str, Any]:
     if region is not None and not (isinstance(region, str) and region_near(region)):
         raise BadRequest(f"`region` is one of {', '.join(REGIONS)}, or a country's code.")
     return {"origin": origin, "max_seconds": max_seconds, "region": region or ""}
+
+
+def _read_body(request: HttpRequest, known: tuple[str, ...]) -> dict[str, Any]:
+    if len(request.body) > MAX_BODY_BYTES:
+        raise BadRequest("The body is too long.")
+    try:
+        body = json.loads(request.body or b"{}")
+    except (ValueError, RecursionError):
+        raise BadRequest("The body is not JSON.") from None
+    if not isinstance(body, dict) or set(body) - set(known):
+        *first, last = (f"`{name}`" for name in known)
+        raise BadRequest(f"The body is an object that may have {', '.join(first)} and {last}.")
+    return body

@@ -223,7 +223,9 @@ def _cost_parts(record: dict[str, Any]) -> list[Part]:
 
 
 def _is_billed(record: dict[str, Any]) -> bool:
-    return any(entry["source"] == CostEntry.Source.PROVIDER for entry in record["cost"]["parts"])
+    """Return whether the provider's bill is in. A carrier's price says nothing of the containers."""
+    billed = (entry for entry in record["cost"]["parts"] if entry["source"] == CostEntry.Source.PROVIDER)
+    return any(entry["part"] in CostEntry.OF_CONTAINERS for entry in billed)
 
 
 def _arithmetic(entry: dict[str, Any]) -> str:

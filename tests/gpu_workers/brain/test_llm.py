@@ -18,7 +18,7 @@ from gpu_workers.cascade.brain.model_settings import BadSetting, ModelSettings
 from gpu_workers.cascade.brain.model_tools import MAX_ROUNDS
 from gpu_workers.cascade.brain.speech import Part, Say, ToolCalled, Warned
 from gpu_workers.cascade.brain.tool_client import ToolReply
-from gpu_workers.cascade.brain.wording import LOST_THREAD
+from gpu_workers.cascade.brain.wording import LOST_THREAD, PUTTING_THROUGH
 from gpu_workers.protocol import Start, ToolRun, Utterance
 from tests.gpu_workers.brain.conversations import (
     MONDAY,
@@ -246,6 +246,28 @@ async def test_it_never_hangs_up_without_a_word(llm_brain: LanguageModelBrain, c
     chat.says(Reply(calls=(("end_call", ""),)))
     parts = await collect(llm_brain.reply("Bye."), llm_brain)
     assert said(parts) == "Thank you for calling Acme. Have a lovely day. Goodbye." and hung_up(parts)
+
+
+@pytest.mark.parametrize("words", ["I will put you through.", None], ids=["in its words", "without a word"])
+async def test_it_hangs_up_for_the_person_who_takes_over(
+    llm_brain: LanguageModelBrain, chat: ChatServer, tools: ToolServer, words: str | None
+) -> None:
+    tools.replies = [ToolReply(True, {"puts_through": True}, 1.0)]
+    hands_off = Reply(calls=(("hand_off", '{"reason": "Wants a person."}'),))
+    chat.says(hands_off, Reply(words) if words else Reply())
+    parts = await collect(llm_brain.reply("I want a person."), llm_brain)
+    assert said(parts) == (words or PUTTING_THROUGH) and hung_up(parts)
+
+
+async def test_it_is_told_of_keys_as_such_and_the_policy_reads_them_where_it_is_away(
+    make: Make, chat: ChatServer
+) -> None:
+    brain = make()
+    chat.says(Reply("I have your number."))
+    assert said(await collect(brain.reply_to_keys("4155550123#"), brain)) == "I have your number."
+    assert chat.messages[-1]["content"] == "4155550123# (keyed in on the telephone)"
+    away = make(base_url="http://127.0.0.1:9/v1")
+    assert "your name" in said(await collect(away.reply_to_keys("0"), away))
 
 
 async def test_a_booking_during_which_the_caller_speaks_is_made_once_and_the_model_knows(

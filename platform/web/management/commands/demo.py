@@ -21,7 +21,7 @@ from web.seeding import OPERATOR, OWNER, VIEWER
 READY_SECONDS = 90
 POLL_SECONDS = 0.1
 LOGINS = (("operator", OPERATOR), ("tenant owner", OWNER), ("viewer", VIEWER))
-COLOURS = {"warmline": 36, "web": 34, "gateway": 35, "tasks": 33, "beat": 33, "supervisor": 32}
+COLOURS = {"warmline": 36, "web": 34, "gateway": 35, "telephony": 31, "tasks": 33, "beat": 33, "supervisor": 32}
 
 
 class Command(BaseCommand):

@@ -1,0 +1,76 @@
+"""A telephone call as its carrier holds it: what the bridge asks of a Twilio stream, another's, or a SIP dialog.
+
+A leg knows its carrier's messages; the bridge knows the gateway. Sound between them is samples at 8 kHz.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import AsyncIterator
+
+from voice.telephony.g711 import Samples
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sound:
+    """A piece of what the caller says, of any length, as it came: perhaps late, twice or after its successor."""
+
+    sequence: int
+    """Its number among the pieces, unwrapped."""
+    position: int
+    """Of its first sample on the carrier's clock of 8 kHz, unwrapped."""
+    samples: Samples
+    at: float
+    """When it came, on the clock of `time.monotonic`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Key:
+    """The caller pressed a key: one of gpu_workers.protocol.KEYPAD."""
+
+    digit: str
+
+
+Event = Sound | Key
+
+
+class TransferRefused(Exception):
+    """The carrier does not put the call through. The sentence says why."""
+
+
+class Leg(abc.ABC):
+    """One answered call. Iterate over it for what comes from the telephone; it ends when the other side hung up.
+
+    None of the methods raises because the other side is gone: the iteration tells that.
+    """
+
+    codec: str
+    """As RTP names it, of the sound on the wire."""
+
+    @abc.abstractmethod
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+
+    @abc.abstractmethod
+    async def play(self, frame: Samples) -> None:
+        """Have 20 ms heard after what was played before. The bridge gets them hardly faster than they are heard."""
+
+    @abc.abstractmethod
+    async def clear(self) -> None:
+        """Forget what was played and not heard: the caller interrupts."""
+
+    @abc.abstractmethod
+    async def wait_until_played(self) -> None:
+        """Wait until all was heard; the bridge sets the limit of time."""
+
+    @abc.abstractmethod
+    async def hang_up(self) -> None:
+        """End it from our side."""
+
+    @abc.abstractmethod
+    async def transfer(self, number: str) -> None:
+        """Put the other side through to a telephone number (E.164) or a SIP address; the leg ends with that.
+
+        Raises:
+            TransferRefused
+        """

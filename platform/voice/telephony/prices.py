@@ -1,0 +1,40 @@
+"""Asking a carrier, a while after a call, what it billed."""
+
+from __future__ import annotations
+
+import structlog
+from celery import Task, shared_task
+from django.utils import timezone
+
+from tenants.tasks import TenantTask
+from voice.telephony.costs import record_price
+from voice.telephony.models import Carrier, CarrierAccount, TelephoneLeg
+from voice.telephony.twilio import rest
+
+log = structlog.get_logger(__name__)
+
+PRICE_AFTER_SECONDS = 120
+"""Carriers settle a call's price a while after its end."""
+MOST_PRICE_TRIES = 6
+
+
+@shared_task(base=TenantTask, bind=True, max_retries=MOST_PRICE_TRIES, name="voice.telephony.enter_price")
+def enter_price(self: Task, *, leg_id: str) -> None:
+    """Enter the carrier's own price of a finished leg, once it has one."""
+    leg = TelephoneLeg.objects.filter(pk=leg_id, carrier=Carrier.TWILIO).first()
+    account = CarrierAccount.objects.filter(carrier=Carrier.TWILIO).first()
+    if leg is None or account is None or leg.ended_at is None:
+        return
+    age_seconds = (timezone.now() - leg.ended_at).total_seconds()
+    price = None
+    if age_seconds >= PRICE_AFTER_SECONDS:
+        try:
+            price = rest.fetch_price(account, leg.carrier_ref)
+        except rest.CarrierRefused as problem:
+            log.warning("telephony.no_price", leg=leg_id, problem=str(problem))
+            if problem.permanent:
+                return
+    if price is not None:
+        record_price(leg, price)
+    elif self.request.retries < MOST_PRICE_TRIES:
+        raise self.retry(kwargs={"leg_id": leg_id, "tenant_id": str(leg.tenant_id)}, countdown=PRICE_AFTER_SECONDS)

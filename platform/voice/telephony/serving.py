@@ -1,0 +1,151 @@
+"""The legs of one telephony process: streams taken, bridged, told of their end from elsewhere, and let end in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Self
+
+import structlog
+from channels.layers import get_channel_layer
+from django.conf import settings
+from prometheus_client import Counter, Gauge
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from config import env
+from voice.telephony.bridge import Bridge, Ending
+from voice.telephony.ending import LEGS_GROUP
+from voice.telephony.legs import Leg
+from voice.telephony.records import StoredLeg
+from voice.telephony.routing import read_leg_token
+from voice.telephony.twilio import stream as twilio
+from voice.tickets import call_address
+
+log = structlog.get_logger(__name__)
+
+LEGS = Gauge("warmline_telephone_legs", "Telephone calls on this process.")
+ENDED = Counter("warmline_telephone_legs_ended_total", "Telephone calls that ended, by how.", ["kind"])
+REFUSED = Counter("warmline_telephone_refused_total", "Streams that were not taken, by why.", ["reason"])
+LISTEN_AGAIN_SECONDS = 5.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one process, from the environment: TELEPHONY_NAME."""
+
+    max_calls: int
+    """Calls at a time. docs/telephony.md says what a core carries."""
+    drain_seconds: float
+    """How long calls may go on when the process is stopped."""
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        return cls(
+            max_calls=env.integer("TELEPHONY_MAX_CALLS", 24),
+            drain_seconds=env.decimal("TELEPHONY_DRAIN_SECONDS", 30.0),
+        )
+
+
+class Telephony:
+    """What carriers' legs share. A SIP user agent beside the streams hands its dialogs to `hold` too."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.is_draining = False
+        self._connections = 0
+        self._held: dict[uuid.UUID, tuple[Leg, asyncio.Task[Ending]]] = {}
+
+    @property
+    def calls(self) -> int:
+        return len(self._held)
+
+    async def take_stream(self, connection: ServerConnection) -> None:
+        """Serve one WebSocket of a carrier's until its call is over."""
+        handle = STREAMS.get(connection.request.path.partition("?")[0] if connection.request else "")
+        # Strangers who open streams and say nothing must not keep callers out, nor without end.
+        is_full = self.calls >= self.limits.max_calls or self._connections >= 4 * self.limits.max_calls
+        if handle is None or self.is_draining or is_full:
+            reason = "unknown" if handle is None else "draining" if self.is_draining else "full"
+            REFUSED.labels(reason).inc()
+            await connection.close(1013 if handle else 1008, reason)
+            return
+        self._connections += 1
+        try:
+            await handle(self, connection)
+        finally:
+            self._connections -= 1
+
+    async def hold(self, leg: Leg, record: StoredLeg, ticket: str) -> Ending | None:
+        """Bridge an answered leg to its call and return how it ended; None where it is known to be over."""
+        if record.leg_id in self._held or not await record.answered():
+            REFUSED.labels("used").inc()
+            await leg.hang_up()
+            return None
+        bridge = Bridge(leg, call_address(settings.TELEPHONY_GATEWAY_URL, ticket), record)
+        task = asyncio.create_task(bridge.hold(), name="telephone call")
+        self._held[record.leg_id] = leg, task
+        try:
+            with LEGS.track_inprogress(), structlog.contextvars.bound_contextvars(leg_id=str(record.leg_id)):
+                log.info("leg.began")
+                ending = await task
+        except asyncio.CancelledError:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            raise
+        finally:
+            del self._held[record.leg_id]
+        ENDED.labels(ending.kind.value).inc()
+        log.info("leg.ended", leg_id=str(record.leg_id), call_id=str(bridge.call_id), kind=ending.kind.value)
+        return ending
+
+    async def hear_of_ends(self) -> None:
+        """End what the carrier says is over, for ever: some calls end without a goodbye on their stream."""
+        layer = get_channel_layer()
+        while True:
+            try:
+                channel = await layer.new_channel()
+                await layer.group_add(LEGS_GROUP, channel)
+                while True:
+                    message = await layer.receive(channel)
+                    held = self._held.get(uuid.UUID(message["leg"]))
+                    if held is not None:
+                        await held[0].hang_up()
+            except Exception:  # streams end by themselves too, only later
+                log.exception("telephony.deaf")
+                await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+
+    async def drain(self) -> None:
+        """Take no new calls, let the live ones end within the time given, then end the rest."""
+        self.is_draining = True
+        tasks = [task for _, task in self._held.values()]
+        log.info("telephony.draining", calls=len(tasks), seconds=self.limits.drain_seconds)
+        if tasks:
+            await asyncio.wait(tasks, timeout=self.limits.drain_seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _take_twilio(telephony: Telephony, connection: ServerConnection) -> None:
+    try:
+        start = await twilio.started(connection)
+    except (twilio.NotAStream, ConnectionClosed) as problem:
+        REFUSED.labels("no_stream").inc()
+        log.warning("twilio.no_stream", problem=str(problem)[:200])
+        return
+    found = read_leg_token(start.parameters.get("leg"))
+    ticket = start.parameters.get("ticket", "")
+    if found is None or not ticket:
+        REFUSED.labels("stranger").inc()
+        log.warning("twilio.stranger", call=start.call_sid[:64])
+        return
+    await telephony.hold(twilio.TwilioLeg(connection, start), StoredLeg(*found), ticket)
+
+
+STREAMS: dict[str, Callable[[Telephony, ServerConnection], Awaitable[None]]] = {"/twilio": _take_twilio}
+"""By path: what takes a carrier's WebSocket. Another carrier's format is a Leg, and a function here."""

@@ -1,0 +1,221 @@
+"""A Twilio media stream as a leg: JSON over a WebSocket that Twilio opens, mu-law inside.
+
+Source: Twilio's documentation, "Media Streams: WebSocket messages". SignalWire speaks the same. Messages are numbered;
+what is not of its form is let go, as is what is for another stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import collections
+import dataclasses
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from voice.telephony.g711 import FRAME_SAMPLES, FRAME_SECONDS, PCMU, Samples
+from voice.telephony.legs import Event, Key, Leg, Sound
+from voice.telephony.pacing import Trim
+
+log = structlog.get_logger(__name__)
+
+START_SECONDS = 10.0
+"""For the stream's first two messages."""
+SILENT_SECONDS = 15.0
+"""Twilio sends a piece every 20 ms: a stream of which nothing comes for so long is dead."""
+MARK_EACH_FRAMES = 25
+"""A mark comes back when it was heard: so it is known how much waits at Twilio."""
+LONGEST_PIECE_BYTES = 8_000
+MOST_MARKS = 200
+MOST_MALFORMED = 100
+"""Messages that are not of their form, before the stream is given up."""
+
+
+class NotAStream(Exception):
+    """The other side is not Twilio with a stream for us. The sentence is for the log."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Started:
+    """What Twilio says of a stream at its start."""
+
+    stream_sid: str
+    call_sid: str
+    parameters: dict[str, str]
+
+
+async def started(connection: ServerConnection) -> Started:
+    """Wait for a stream's start.
+
+    Raises:
+        NotAStream: something else came, or nothing in time.
+        ConnectionClosed
+    """
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                document = _read(await connection.recv())
+                match document.get("event"):
+                    case "start":
+                        return _read_start(document)
+                    case "connected":
+                        continue
+                    case other:
+                        raise NotAStream(f"{other!r} came before the start")
+    except TimeoutError:
+        raise NotAStream("no start came in time") from None
+
+
+def _read_start(document: dict[str, Any]) -> Started:
+    start = document.get("start")
+    if not isinstance(start, dict):
+        raise NotAStream("the start has no description")
+    form = start.get("mediaFormat") or {}
+    if form.get("encoding", "audio/x-mulaw") != "audio/x-mulaw" or int(form.get("sampleRate", 8000)) != 8000:
+        raise NotAStream(f"the stream's format is {form}")
+    parameters = start.get("customParameters") or {}
+    return Started(
+        stream_sid=str(start.get("streamSid") or document.get("streamSid") or ""),
+        call_sid=str(start.get("callSid") or ""),
+        parameters={str(name): str(value) for name, value in parameters.items()},
+    )
+
+
+class TwilioLeg(Leg):
+    codec = PCMU.name
+
+    def __init__(self, connection: ServerConnection, start: Started) -> None:
+        self._connection = connection
+        self._start = start
+        self._head = f'{{"event":"media","streamSid":{json.dumps(start.stream_sid)},"media":{{"payload":"'
+        self._trim = Trim()
+        self._sent = self._heard = 0
+        """Frames, of which Twilio has the first and has played the second."""
+        self._marks: collections.deque[tuple[str, int]] = collections.deque(maxlen=MOST_MARKS)
+        """Marks on their way, and how many frames were sent before each."""
+        self._marks_sent = 0
+        self._mark_came_back = asyncio.Event()
+        self._malformed = 0
+        self._is_over = False
+
+    # --- from the telephone ----------------------------------------------------------------------------------------
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        try:
+            while (message := await self._receive()) is not None:
+                try:
+                    document = _read(message)
+                    if document.get("event") == "stop":
+                        break
+                    event = self._read_event(document)
+                except (NotAStream, LookupError, ValueError, TypeError, AttributeError):
+                    self._malformed += 1
+                    if self._malformed > MOST_MALFORMED:
+                        log.warning("twilio.malformed", call=self._start.call_sid)
+                        break
+                    continue
+                if event is not None:
+                    yield event
+        finally:
+            self._is_over = True
+            self._mark_came_back.set()
+
+    async def _receive(self) -> str | bytes | None:
+        try:
+            async with asyncio.timeout(SILENT_SECONDS):
+                return await self._connection.recv()
+        except TimeoutError:
+            log.warning("twilio.silent", call=self._start.call_sid)
+        except ConnectionClosed:
+            pass
+        return None
+
+    def _read_event(self, document: dict[str, Any]) -> Event | None:
+        if document.get("streamSid", self._start.stream_sid) != self._start.stream_sid:
+            return None
+        match document.get("event"):
+            case "media":
+                return _read_sound(document["media"])
+            case "dtmf":
+                return Key(str(document["dtmf"]["digit"]).upper())
+            case "mark":
+                self._hear_mark(str(document["mark"]["name"]))
+        return None
+
+    def _hear_mark(self, name: str) -> None:
+        """Take in that all before a mark was played, or was forgotten with it."""
+        while any(sent == name for sent, _ in self._marks):
+            sent, frames = self._marks.popleft()
+            self._heard = max(self._heard, frames)
+            if sent == name:
+                break
+        self._mark_came_back.set()
+
+    # --- to the telephone ------------------------------------------------------------------------------------------
+    async def play(self, frame: Samples) -> None:
+        # What was sent since the last mark may be heard already: the least of what is said over a while counts.
+        ahead_seconds = (self._marks[-1][1] - self._heard) * FRAME_SECONDS if self._marks else 0.0
+        if self._trim.leaves_out(frame, ahead_seconds, time.monotonic()):
+            return
+        payload = base64.b64encode(PCMU.encode(frame)).decode("ascii")
+        await self._send(f'{self._head}{payload}"}}}}')
+        self._sent += 1
+        if self._sent % MARK_EACH_FRAMES == 0:
+            await self._mark()
+
+    async def clear(self) -> None:
+        await self._send(json.dumps({"event": "clear", "streamSid": self._start.stream_sid}))
+
+    async def wait_until_played(self) -> None:
+        await self._mark()
+        while self._heard < self._sent and not self._is_over:
+            self._mark_came_back.clear()
+            await self._mark_came_back.wait()
+
+    async def hang_up(self) -> None:
+        """Close the stream: Twilio goes on with its document, which asks us what comes next."""
+        self._is_over = True
+        await self._connection.close()
+
+    async def transfer(self, number: str) -> None:
+        """Do the same: what was written of this leg says whom Twilio is to dial."""
+        await self.hang_up()
+
+    async def _mark(self) -> None:
+        self._marks_sent += 1
+        name = f"m{self._marks_sent}"
+        self._marks.append((name, self._sent))
+        await self._send(json.dumps({"event": "mark", "streamSid": self._start.stream_sid, "mark": {"name": name}}))
+
+    async def _send(self, message: str) -> None:
+        if not self._is_over:
+            try:
+                await self._connection.send(message)
+            except ConnectionClosed:
+                self._is_over = True
+
+
+def _read(message: str | bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(message)
+    except (ValueError, RecursionError):
+        raise NotAStream("a message was not JSON") from None
+    if not isinstance(document, dict):
+        raise NotAStream("a message was no object")
+    return document
+
+
+def _read_sound(media: dict[str, Any]) -> Sound | None:
+    """Return a piece of the caller's sound. Its place is its number's: Twilio rounds its times."""
+    if media.get("track", "inbound") != "inbound":
+        return None
+    number = int(media["chunk"])
+    payload = base64.b64decode(media["payload"], validate=True)
+    if not 0 < len(payload) <= LONGEST_PIECE_BYTES:
+        raise NotAStream("a piece of sound is empty or too long")
+    return Sound(number, number * FRAME_SAMPLES, PCMU.decode(payload), time.monotonic())

@@ -1,0 +1,352 @@
+"""Telephone: a tenant's numbers and who answers them, its carrier account, and calls that its agents place."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from agents.models import Agent
+from agents.models.scheduling import WEEKDAYS
+from tenants.access import TenantRequest, tenant_access
+from tenants.models import Role
+from voice.telephony import numbers as journeys
+from voice.telephony import outbound
+from voice.telephony.models import Carrier, CarrierAccount, DoNotCall, OutboundRules, TelephoneNumber
+from voice.telephony.twilio.rest import CarrierRefused, webhook
+from web.views.calendar import read_stretches
+
+SETTINGS = ("label", "outside", "outside_agent", "outside_message", "forwards_to")
+
+
+class NumberField(forms.CharField):
+    """A telephone number, however it is typed; its value is E.164."""
+
+    def __init__(self, **options: Any) -> None:
+        widget = forms.TextInput(attrs={"placeholder": "+14155550123", "inputmode": "tel", "autocomplete": "off"})
+        super().__init__(max_length=24, widget=widget, **options)
+
+    def clean(self, value: Any) -> str:
+        typed = super().clean(value)
+        if not typed:
+            return ""
+        try:
+            return outbound.read_number(typed)
+        except ValueError as problem:
+            raise forms.ValidationError(str(problem)) from None
+
+
+class NumberForm(forms.Form):
+    """A number, who answers, and a line for each weekday as in the calendar's hours."""
+
+    number = NumberField(label="Number")
+    carrier = forms.ChoiceField(choices=Carrier.choices, initial=Carrier.TWILIO)
+    label = forms.CharField(max_length=80, required=False, label="What it is for", help_text="Only you see it.")
+    agent = forms.ModelChoiceField(Agent.objects.none(), empty_label="Choose an agent", label="Agent who answers")
+    forwards_to = NumberField(
+        required=False,
+        label="Person who takes over",
+        help_text="Where callers are put through whom the agent hands to a person. Empty: somebody calls them back.",
+    )
+    outside = forms.ChoiceField(
+        choices=[(value, label.capitalize()) for value, label in TelephoneNumber.Outside.choices],
+        initial=TelephoneNumber.Outside.MESSAGE,
+        label="Callers get",
+    )
+    outside_agent = forms.ModelChoiceField(
+        Agent.objects.none(), required=False, empty_label="None", label="The other agent"
+    )
+    outside_message = forms.CharField(
+        required=False,
+        max_length=500,
+        label="The message",
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="Spoken before hanging up. Empty: that you are closed.",
+    )
+
+    def __init__(self, *args: Any, is_new: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        agents = Agent.objects.filter(archived_at=None)
+        for name in ("agent", "outside_agent"):
+            self.fields[name].queryset = agents  # type: ignore[attr-defined]
+        if not is_new:
+            del self.fields["number"], self.fields["carrier"]
+        for weekday, day in enumerate(WEEKDAYS):
+            self.fields[f"day_{weekday}"] = forms.CharField(
+                label=day, required=False, max_length=120, widget=forms.TextInput(attrs={"placeholder": "–"})
+            )
+
+    @classmethod
+    def of_number(cls, number: TelephoneNumber) -> NumberForm:
+        days = {
+            f"day_{weekday}": ", ".join(f"{opens:%H:%M}-{closes:%H:%M}" for opens, closes in stretches)
+            for weekday, stretches in journeys.hours_of(number).items()
+        }
+        values = {name: getattr(number, name) for name in SETTINGS}
+        return cls(is_new=False, initial={**values, "agent": number.agent, **days})
+
+    def clean(self) -> dict[str, Any]:
+        self.hours: dict[int, list[journeys.Stretch]] = {}
+        for weekday in range(len(WEEKDAYS)):
+            try:
+                self.hours[weekday] = read_stretches(self.cleaned_data.get(f"day_{weekday}", ""))
+                if any(opens >= closes for opens, closes in self.hours[weekday]):
+                    raise ValueError("A stretch ends before it begins.")
+            except ValueError as problem:
+                self.add_error(f"day_{weekday}", str(problem))
+        wants_agent = self.cleaned_data.get("outside") == TelephoneNumber.Outside.AGENT
+        if wants_agent and not self.cleaned_data.get("outside_agent"):
+            self.add_error("outside_agent", "Choose the agent who answers outside the hours.")
+        return self.cleaned_data
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {name: self.cleaned_data[name] for name in SETTINGS}
+
+    @property
+    def days(self) -> list[forms.BoundField]:
+        return [self[f"day_{weekday}"] for weekday in range(len(WEEKDAYS))]
+
+
+class AccountForm(forms.Form):
+    account_ref = forms.CharField(
+        max_length=64, label="Account SID", widget=forms.TextInput(attrs={"placeholder": "AC…"})
+    )
+    token = forms.CharField(
+        max_length=64, label="Auth token", widget=forms.PasswordInput(attrs={"autocomplete": "off"})
+    )
+
+
+class PlaceForm(forms.Form):
+    agent = forms.ModelChoiceField(Agent.objects.none(), empty_label="Choose an agent")
+    to = NumberField(label="Whom to call")
+    number = forms.ModelChoiceField(TelephoneNumber.objects.none(), empty_label=None, label="From")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["agent"].queryset = Agent.objects.filter(archived_at=None)  # type: ignore[attr-defined]
+        numbers = TelephoneNumber.objects.filter(carrier=Carrier.TWILIO, is_active=True)
+        self.fields["number"].queryset = numbers  # type: ignore[attr-defined]
+
+
+class RulesForm(forms.Form):
+    calls_from = forms.TimeField(label="From", widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"))
+    calls_until = forms.TimeField(label="Until", widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"))
+    weekdays = forms.TypedMultipleChoiceField(
+        choices=list(enumerate(WEEKDAYS)), coerce=int, widget=forms.CheckboxSelectMultiple, label="On"
+    )
+    agrees = forms.BooleanField(
+        label="We keep to these rules",
+        help_text="We call only people who asked for it or agreed to it. We say who is calling, and that it is a "
+        "machine. Whoever asks not to be called again is put on the list.",
+    )
+
+    @classmethod
+    def of(cls, rules: OutboundRules | None) -> RulesForm:
+        rules = rules or OutboundRules()
+        days = rules.weekdays or list(range(5 if rules.agreed_by == "" else 7))
+        return cls(
+            initial={
+                "calls_from": rules.calls_from,
+                "calls_until": rules.calls_until,
+                "weekdays": days,
+                "agrees": bool(rules.agreed_by),
+            }
+        )
+
+    def clean(self) -> dict[str, Any]:
+        begin, end = self.cleaned_data.get("calls_from"), self.cleaned_data.get("calls_until")
+        if begin and end and begin >= end:
+            self.add_error("calls_until", "This is not after the beginning.")
+        return self.cleaned_data
+
+
+class DoNotCallForm(forms.Form):
+    number = NumberField()
+    reason = forms.CharField(max_length=200, required=False)
+
+
+# --- numbers and the account -----------------------------------------------------------------------------------------
+@tenant_access(Role.VIEWER)
+@require_GET
+def telephone(request: TenantRequest) -> HttpResponse:
+    return _telephone_page(request, AccountForm())
+
+
+def _telephone_page(request: TenantRequest, form: AccountForm, *, status: int = 200) -> HttpResponse:
+    context = {
+        "numbers": TelephoneNumber.objects.select_related("agent", "outside_agent").prefetch_related("hours"),
+        "account": CarrierAccount.objects.filter(carrier=Carrier.TWILIO).first(),
+        "form": form,
+    }
+    return TemplateResponse(request, "web/telephone/telephone.html", context, status=status)
+
+
+@tenant_access(Role.ADMIN)
+@sensitive_post_parameters("token")
+@require_POST
+def account_save(request: TenantRequest) -> HttpResponse:
+    form = AccountForm(request.POST)
+    if form.is_valid():
+        try:
+            _, is_known = journeys.save_account(**form.cleaned_data, actor=request.user)
+        except journeys.BadAccount as problem:
+            form.add_error("token", str(problem))
+        else:
+            if is_known:
+                messages.success(request, "The account is saved: Twilio knows it.")
+            else:
+                messages.warning(request, "The account is saved, but Twilio could not be asked about it.")
+            return redirect("web:telephone", tenant_slug=request.tenant.slug)
+    return _telephone_page(request, form, status=422)
+
+
+@tenant_access(Role.ADMIN)
+@require_POST
+def account_remove(request: TenantRequest) -> HttpResponse:
+    account = get_object_or_404(CarrierAccount, carrier=Carrier.TWILIO)
+    journeys.remove_account(account=account, actor=request.user)
+    messages.success(request, "The account is removed: its numbers answer no more.")
+    return redirect("web:telephone", tenant_slug=request.tenant.slug)
+
+
+@tenant_access(Role.DEVELOPER)
+@require_http_methods(["GET", "POST"])
+def number_new(request: TenantRequest) -> HttpResponse:
+    form = NumberForm(request.POST or None, is_new=True, initial={"number": request.GET.get("number", "")})
+    if request.method == "POST" and form.is_valid():
+        try:
+            added = journeys.add_number(
+                number=form.cleaned_data["number"],
+                carrier=form.cleaned_data["carrier"],
+                agent=form.cleaned_data["agent"],
+                settings=form.settings,
+                hours=form.hours,
+                actor=request.user,
+            )
+        except (journeys.NumberTaken, journeys.NotYourNumber, CarrierRefused) as problem:
+            form.add_error("number", str(problem))
+        else:
+            messages.success(request, f"{added} is in service: call it.")
+            return redirect("web:telephone", tenant_slug=request.tenant.slug)
+    return _number_page(request, None, form)
+
+
+@tenant_access(Role.DEVELOPER)
+@require_http_methods(["GET", "POST"])
+def number(request: TenantRequest, number_id: uuid.UUID) -> HttpResponse:
+    found = get_object_or_404(TelephoneNumber, pk=number_id)
+    form = NumberForm(request.POST, is_new=False) if request.method == "POST" else NumberForm.of_number(found)
+    if request.method == "POST" and form.is_valid():
+        journeys.change_number(
+            number=found,
+            agent=form.cleaned_data["agent"],
+            settings=form.settings,
+            hours=form.hours,
+            actor=request.user,
+        )
+        messages.success(request, f"{found} is saved: it holds from the next call on.")
+        return redirect("web:telephone", tenant_slug=request.tenant.slug)
+    return _number_page(request, found, form)
+
+
+def _number_page(request: TenantRequest, found: TelephoneNumber | None, form: NumberForm) -> HttpResponse:
+    account = CarrierAccount.objects.filter(carrier=Carrier.TWILIO).first()
+    context = {"number": found, "form": form, "account": account, "webhook": webhook("voice")}
+    return TemplateResponse(request, "web/telephone/number.html", context, status=422 if form.errors else 200)
+
+
+@tenant_access(Role.DEVELOPER)
+@require_POST
+def number_remove(request: TenantRequest, number_id: uuid.UUID) -> HttpResponse:
+    found = get_object_or_404(TelephoneNumber, pk=number_id)
+    journeys.remove_number(number=found, actor=request.user)
+    messages.success(request, f"{found} is no longer in service here.")
+    return redirect("web:telephone", tenant_slug=request.tenant.slug)
+
+
+# --- calling out -----------------------------------------------------------------------------------------------------
+@tenant_access(Role.VIEWER)
+@require_GET
+def calling_out(request: TenantRequest) -> HttpResponse:
+    return _outbound_page(request)
+
+
+def _outbound_page(request: TenantRequest, *, status: int = 200, **forms_with_errors: forms.Form) -> HttpResponse:
+    rules = OutboundRules.objects.first()
+    context = {
+        "rules": rules,
+        "legs": outbound.placed_calls(),
+        "refused_numbers": DoNotCall.objects.all()[:500],
+        "place_form": PlaceForm(),
+        "rules_form": RulesForm.of(rules),
+        "refuse_form": DoNotCallForm(),
+        **forms_with_errors,
+    }
+    return TemplateResponse(request, "web/telephone/outbound.html", context, status=status)
+
+
+@tenant_access(Role.DEVELOPER)
+@require_POST
+def call_place(request: TenantRequest) -> HttpResponse:
+    form = PlaceForm(request.POST)
+    if form.is_valid():
+        try:
+            leg = outbound.place_call(placed_by=request.user, **form.cleaned_data)
+        except outbound.CallNotPlaced as refusal:
+            form.add_error("to", str(refusal))
+        else:
+            messages.success(request, f"{leg.other_number} is being called.")
+            return _to_outbound(request)
+    return _outbound_page(request, place_form=form, status=422)
+
+
+@tenant_access(Role.ADMIN)
+@require_POST
+def outbound_agree(request: TenantRequest) -> HttpResponse:
+    form = RulesForm(request.POST)
+    if form.is_valid():
+        values = {name: form.cleaned_data[name] for name in ("calls_from", "calls_until", "weekdays")}
+        outbound.agree_to_rules(**values, actor=request.user)
+        messages.success(request, "The rules are agreed to: agents may call within these hours.")
+        return _to_outbound(request)
+    return _outbound_page(request, rules_form=form, status=422)
+
+
+@tenant_access(Role.ADMIN)
+@require_POST
+def outbound_withdraw(request: TenantRequest) -> HttpResponse:
+    outbound.withdraw_from_rules(actor=request.user)
+    messages.success(request, "No agent calls anybody from now on.")
+    return _to_outbound(request)
+
+
+@tenant_access(Role.DEVELOPER)
+@require_POST
+def do_not_call_add(request: TenantRequest) -> HttpResponse:
+    form = DoNotCallForm(request.POST)
+    if form.is_valid():
+        entry = outbound.do_not_call(**form.cleaned_data, actor=request.user)
+        messages.success(request, f"{entry} is never called.")
+        return _to_outbound(request)
+    return _outbound_page(request, refuse_form=form, status=422)
+
+
+@tenant_access(Role.DEVELOPER)
+@require_POST
+def do_not_call_remove(request: TenantRequest, entry_id: uuid.UUID) -> HttpResponse:
+    entry = get_object_or_404(DoNotCall, pk=entry_id)
+    outbound.allow_again(entry=entry, actor=request.user)
+    messages.success(request, f"{entry} may be called again.")
+    return _to_outbound(request)
+
+
+def _to_outbound(request: TenantRequest) -> HttpResponse:
+    return redirect("web:calling_out", tenant_slug=request.tenant.slug)

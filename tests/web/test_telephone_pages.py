@@ -1,0 +1,207 @@
+"""Pages of telephone numbers: added once Twilio knows them, led to agents by hours, and apart between tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connections
+
+from agents.models import Agent
+from tenants.models import AuditEntry, Tenant, User
+from tenants.scope import enter_tenant
+from tests.carriers import twilio as stand_in
+from tests.voice.processes import running
+from tests.voice.telephony.processes import NUMBER, OTHER_NUMBER, TwilioProcess
+from tests.web import factories, telephone
+from voice.telephony.models import CarrierAccount, DoNotCall, NumberHours, TelephoneNumber
+from voice.telephony.routing import find_tenant_of
+from voice.telephony.twilio import rest
+
+PAGE = "/t/acme/telephone/"
+ACCOUNT = {"account_ref": stand_in.ACCOUNT, "token": stand_in.TOKEN}
+
+
+@pytest.fixture(scope="module")
+def twilio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwilioProcess]:
+    process = TwilioProcess(tmp_path_factory.mktemp("twilio"))
+    with running(process.process):
+        yield process
+
+
+@pytest.fixture(autouse=True)
+def _where(twilio: TwilioProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "TWILIO_URL", twilio.url)
+
+
+@pytest.fixture
+def agent(acme: Tenant) -> Agent:
+    with enter_tenant(acme.id):
+        return factories.create_agent()
+
+
+def add(client: Any, agent: Agent, **values: Any) -> str:
+    form = {"number": NUMBER, "carrier": "twilio", "agent": agent.pk, "outside": "message", **values}
+    return client.post(f"{PAGE}numbers/new/", form, follow=True).content.decode()
+
+
+def test_an_account_that_twilio_knows_is_saved_encrypted_and_not_shown(
+    client_of: Any, acme: Tenant, alice: User
+) -> None:
+    page = client_of(alice).post(f"{PAGE}account/", ACCOUNT, follow=True).content.decode()
+    assert "Twilio knows it" in page and stand_in.ACCOUNT in page and stand_in.TOKEN not in page
+    with enter_tenant(acme.id):
+        assert CarrierAccount.objects.get().token == stand_in.TOKEN
+    with connections["owner"].cursor() as cursor:
+        cursor.execute("SELECT row_to_json(voice_carrieraccount)::text FROM voice_carrieraccount")
+        assert stand_in.TOKEN not in str(cursor.fetchall())
+    client_of(alice).post(f"{PAGE}account/remove/")
+    with enter_tenant(acme.id):
+        assert not CarrierAccount.objects.exists()
+        trail = AuditEntry.objects.filter(action__startswith="carrier").order_by("occurred_at")
+        assert [(each.action, each.details) for each in trail] == [
+            ("carrier.saved", {"checked": True}),
+            ("carrier.removed", {}),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"token": "w" * 32}, "does not know this account"),
+        ({"account_ref": "SK" + "a" * 32}, "An account SID is AC"),
+        ({"token": "a token"}, "one word"),
+    ],
+)
+def test_an_account_that_is_none_is_refused(
+    values: dict[str, str], sentence: str, client_of: Any, acme: Tenant, alice: User
+) -> None:
+    answer = client_of(alice).post(f"{PAGE}account/", {**ACCOUNT, **values})
+    assert answer.status_code == 422 and sentence in answer.content.decode()
+    with enter_tenant(acme.id):
+        assert not CarrierAccount.objects.exists()
+
+
+def test_an_account_is_saved_while_twilio_is_away(
+    client_of: Any, acme: Tenant, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "TWILIO_URL", "http://127.0.0.1:9")
+    page = client_of(alice).post(f"{PAGE}account/", ACCOUNT, follow=True).content.decode()
+    assert "could not be asked" in page
+
+
+def test_a_number_is_taken_into_service_changed_and_given_up(
+    client_of: Any, acme: Tenant, alice: User, agent: Agent
+) -> None:
+    client = client_of(alice)
+    client.post(f"{PAGE}account/", ACCOUNT)
+    page = add(client, agent, number="(415) 555-0100", day_0="9:00-12:30, 14:00-18:00", label="On the van")
+    assert f"{NUMBER} is in service" in page and "On the van" in page
+    with enter_tenant(acme.id):
+        number = TelephoneNumber.objects.get()
+        assert number.carrier_ref in stand_in.NUMBERS and number.hours.count() == 2
+        (owned,) = [each for each in rest.find_numbers(CarrierAccount.objects.get()) if each.number == NUMBER]
+        assert owned.answers_here
+    assert find_tenant_of(NUMBER) == acme.id
+
+    page = client.get(f"{PAGE}numbers/{number.pk}/").content.decode()
+    assert "09:00-12:30, 14:00-18:00" in page
+    form = {"agent": agent.pk, "outside": "agent", "outside_agent": agent.pk, "forwards_to": "415 555 0199"}
+    client.post(f"{PAGE}numbers/{number.pk}/", form)
+    with enter_tenant(acme.id):
+        number.refresh_from_db()
+        assert (number.outside, number.outside_agent_id, number.forwards_to) == ("agent", agent.pk, "+14155550199")
+        assert not NumberHours.objects.exists()
+
+    client.post(f"{PAGE}numbers/{number.pk}/remove/")
+    assert find_tenant_of(NUMBER) is None
+    with enter_tenant(acme.id):
+        (owned,) = [each for each in rest.find_numbers(CarrierAccount.objects.get()) if each.number == NUMBER]
+        assert not owned.answers_here
+        trail = AuditEntry.objects.filter(action__startswith="number").order_by("occurred_at")
+        assert [each.action for each in trail] == ["number.added", "number.changed", "number.removed"]
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"number": "+14155550999"}, "is not one of the Twilio account"),
+        ({"number": "nine"}, "no telephone number"),
+        ({"day_2": "nine to five"}, "is not understood"),
+        ({"day_2": "17:00-09:00"}, "ends before it begins"),
+        ({"outside": "agent"}, "Choose the agent who answers"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_in_words(
+    values: dict[str, str], sentence: str, client_of: Any, acme: Tenant, alice: User, agent: Agent
+) -> None:
+    client = client_of(alice)
+    client.post(f"{PAGE}account/", ACCOUNT)
+    assert sentence in add(client, agent, **values)
+    with enter_tenant(acme.id):
+        assert not TelephoneNumber.objects.exists()
+
+
+def test_without_an_account_a_number_of_twilios_cannot_be_added(
+    client_of: Any, acme: Tenant, alice: User, agent: Agent
+) -> None:
+    assert "Save the Twilio account first" in add(client_of(alice), agent)
+
+
+def test_a_number_belongs_to_one_tenant(
+    client_of: Any, acme: Tenant, rival: Tenant, alice: User, charlie: User, agent: Agent
+) -> None:
+    assert "is in service" in add(client_of(alice), agent, number=OTHER_NUMBER, carrier="sip")
+    with enter_tenant(rival.id):
+        theirs = factories.create_agent()
+    form = {"number": OTHER_NUMBER, "carrier": "sip", "agent": theirs.pk, "outside": "message"}
+    page = client_of(charlie).post("/t/rival/telephone/numbers/new/", form).content.decode()
+    assert "is in service already" in page
+    assert find_tenant_of(OTHER_NUMBER) == acme.id
+    assert OTHER_NUMBER not in client_of(charlie).get("/t/rival/telephone/").content.decode()
+    # Nor may a number lead to another tenant's agent.
+    page = client_of(charlie).post("/t/rival/telephone/numbers/new/", {**form, "agent": agent.pk}).content.decode()
+    assert "valid choice" in page
+
+
+def test_a_viewer_sees_the_numbers_and_may_change_nothing(
+    client_of: Any, acme: Tenant, bob: User, agent: Agent
+) -> None:
+    with enter_tenant(acme.id):
+        telephone.fill(agent, factories.create_call(agent))
+    page = client_of(bob).get(PAGE).content.decode()
+    assert "+14155550100" in page and "Add a number" not in page and "Check and save" not in page
+    page = client_of(bob).get(f"{PAGE}calling-out/").content.decode()
+    assert "+12125550181" in page and "Never call" not in page and "Save the hours" not in page
+
+
+def test_the_rules_are_agreed_to_and_a_number_is_never_called(
+    client_of: Any, acme: Tenant, alice: User, agent: Agent
+) -> None:
+    client = client_of(alice)
+    form = {"calls_from": "00:00", "calls_until": "23:59", "weekdays": list(range(7))}
+    assert client.post(f"{PAGE}calling-out/agree/", form).status_code == 422  # without the word itself
+    page = client.post(f"{PAGE}calling-out/agree/", {**form, "agrees": "on"}, follow=True).content.decode()
+    assert "The rules are agreed to" in page and alice.email in page
+    client.post(f"{PAGE}do-not-call/", {"number": "212 555 0177", "reason": "Asked for it."})
+    with enter_tenant(acme.id):
+        number = TelephoneNumber.objects.create(number=NUMBER, carrier="twilio", agent=agent)
+    place = {"agent": agent.pk, "to": "+1 212 555 0177", "number": number.pk}
+    assert "not to be called" in client.post(f"{PAGE}calling-out/call/", place).content.decode()
+    with enter_tenant(acme.id):
+        entry = DoNotCall.objects.get()
+    client.post(f"{PAGE}do-not-call/{entry.pk}/remove/")
+    assert (
+        "Calls are placed from a number at Twilio" in client.post(f"{PAGE}calling-out/call/", place).content.decode()
+    )  # there is no account
+
+
+def test_the_page_of_a_call_shows_its_legs(client_of: Any, acme: Tenant, bob: User, agent: Agent) -> None:
+    with enter_tenant(acme.id):
+        call = factories.create_call(agent)
+        telephone.fill(agent, call)
+    page = client_of(bob).get(f"/t/acme/calls/{call.pk}/").content.decode()
+    for words in ("+12125550177", "2,412 packets, 3 lost, 1 late", "Rang for", "Put through to", "PCMU", "4 frames"):
+        assert words in page, words
