@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
+from billing.partners import Affiliate, AffiliateEarning, AffiliatePayout, Referral
 from billing.payments import BillingPeriod, Invoice, Notice, OverageReport, Refund, StripeEvent
 from tenants.models import Tenant
 from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
@@ -198,11 +199,15 @@ class Usage(TenantOwned):
 
 
 __all__ = [
+    "Affiliate",
+    "AffiliateEarning",
+    "AffiliatePayout",
     "BillingPeriod",
     "Invoice",
     "Notice",
     "OverageReport",
     "Plan",
+    "Referral",
     "Refund",
     "StripeEvent",
     "Subscription",

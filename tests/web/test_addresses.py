@@ -31,6 +31,11 @@ from voice.consumers import FleetUpdates, TenantUpdates
 NOT_OF_A_TENANT = {
     "": "anonymous",
     "pricing/": "anonymous",
+    "affiliate/": "anonymous",
+    "affiliate/join/": "signed_in",
+    "via/<slug:code>/": "anonymous",
+    "fleet/affiliates/": "operator",
+    "fleet/affiliates/<int:affiliate_id>/<str:month_date>/<slug:currency>/": "operator",
     "styleguide/": "anonymous",
     "healthz": "anonymous",
     "demo/ticket/": "anonymous",
