@@ -80,7 +80,7 @@ test: $(DEVELOPMENT) $(ENGINES)
 	@command -v node > /dev/null || { echo 'node is missing: apt-get install nodejs'; exit 1; }
 	@command -v chromium > /dev/null || command -v google-chrome > /dev/null || { echo 'Chromium is missing: apt-get install chromium'; exit 1; }
 	@$(MODELS)
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope $(TESTS)
 
 bench: $(DEVELOPMENT)
 	@$(MODELS)

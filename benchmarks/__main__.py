@@ -1,4 +1,4 @@
-"""Measure what docs/performance.md shows: `make bench`, or `python -m benchmarks [boots] [turns] [overview] [--json]`.
+"""Measure what docs/performance.md shows: `make bench`, or `python -m benchmarks [PART …] [--json]`.
 
 Runs a demo of its own, on a folder that goes when it is done, and ends with 1 where a goal is missed.
 """
@@ -20,7 +20,7 @@ from config.embedded import free_port
 from tests.config.demos import Demo
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("boots", "turns", "overview")
+PARTS = ("boots", "turns", "overview", "ledgers")
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from django.db import connections, models
 
 from benchmarks.figures import Figure, percentile
 from benchmarks.installation import demo_tenant
+from billing.models import Usage
 from provisioning.models import CostEntry
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
@@ -24,15 +25,15 @@ from web.seeding import OWNER
 
 CALLS = 100_000
 REQUESTS = 30
-COPIED = (Call, Turn, Session, CostEntry)
-CALL_REFERENCES = ("call_id",)
+COPIED = (Call, Turn, Session, Usage, CostEntry)
+REFERENCES = ("call_id", "session_id")
 SPREAD_SECONDS = 86_400
 """Copies of a call lie over the day before it."""
 
 
 def measure() -> Iterator[Figure]:
     tenant = demo_tenant()
-    count = _multiply_history(tenant)
+    count = multiply_history(tenant)
     cookie = _sign_in()
     for span in SPANS.values():
         address = f"{settings.PUBLIC_URL}/t/{tenant.slug}/?span={span.name}"
@@ -44,7 +45,7 @@ def measure() -> Iterator[Figure]:
         )
 
 
-def _multiply_history(tenant: Tenant) -> int:
+def multiply_history(tenant: Tenant) -> int:
     """Copy the calls of the demo's history, with all that hangs on them, until there are enough."""
     with enter_tenant(tenant.id):
         ended = Call.objects.ended().count()
@@ -72,10 +73,10 @@ def _copy_statement(model: type[models.Model]) -> str:
 
 def _copied(field: models.Field[Any, Any], model: type[models.Model]) -> str:
     column = f"row.{field.column}"
-    if field.column == "id" or field.column in CALL_REFERENCES:
+    if field.column == "id" or field.column in REFERENCES:
         return f"md5({column}::text || copy)::uuid"
     if field.column == "idempotency_key":
-        return f"{column} || '-' || copy"
+        return "'call:' || md5(row.call_id::text || copy)::uuid" if model is Usage else f"{column} || '-' || copy"
     if field.unique and model is Call:
         raise NotImplementedError(f"{field.column} is unique")
     if isinstance(field, models.DateTimeField):

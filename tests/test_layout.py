@@ -54,8 +54,11 @@ def test_each_app_is_ours(app: str) -> None:
 
 def may_know(path: Path, module: str) -> bool:
     """Return whether a file of the platform may import this of the workers: the wire, and what a backend deploys."""
-    if path.is_relative_to(PLATFORM / "provisioning" / "backends" / "modal"):
-        return module.startswith(("gpu_workers.modal_worker", "gpu_workers.tokens")) or module == "gpu_workers"
+    is_deploying = path.is_relative_to(PLATFORM / "provisioning" / "backends" / "modal")
+    if is_deploying and (
+        module == "gpu_workers" or module.startswith(("gpu_workers.modal_worker", "gpu_workers.tokens"))
+    ):
+        return True
     return module.startswith("gpu_workers.protocol")
 
 

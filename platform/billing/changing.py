@@ -11,7 +11,7 @@ from django.utils import timezone
 from billing.models import Plan, Subscription
 from billing.stripe_api import BillingRefused, client, speaking_to_stripe
 from billing.subscribing import check_offered, locked_subscription
-from billing.syncing import licensed_item, sync_subscription
+from billing.syncing import licensed_item, sync_after_change
 from tenants import audit
 from tenants.models import User
 from tenants.ownership import entered_tenant_id
@@ -92,7 +92,7 @@ def change_plan(*, plan: Plan, actor: User, proration_at: datetime.datetime | No
     audit.record(
         action="subscription.plan_changed", target=plan.name, actor=actor, details={"from": subscription.plan.name}
     )
-    return sync_subscription()
+    return sync_after_change()
 
 
 def _changeable(subscription: Subscription, plan: Plan) -> stripe.Subscription:

@@ -7,7 +7,7 @@ import datetime
 from typing import TYPE_CHECKING
 
 from billing import overage
-from billing.models import Invoice, Refund, Subscription
+from billing.models import Invoice, Plan, Refund, Subscription
 from billing.stripe_api import client, id_of, moment, speaking_to_stripe
 from billing.syncing import plan_of_price
 
@@ -161,16 +161,24 @@ def _note_periods(theirs: stripe.Invoice) -> None:
         price_details = line.pricing.price_details if line.pricing else None
         if details is None or details.proration or price_details is None or not details.subscription:
             continue
-        price = client().v1.prices.retrieve(id_of(price_details.price))
-        if price.recurring is None or price.recurring.usage_type == "metered":
-            continue
-        plan, starts_at, ends_at = plan_of_price(price), moment(line.period.start), moment(line.period.end)
-        is_trial = line.amount == 0 and price.unit_amount != 0
-        if plan is not None and starts_at is not None and ends_at is not None and not is_trial:
+        plan = _plan_of_month(id_of(price_details.price))
+        is_trial = plan is not None and line.amount == 0 and plan.monthly_price_cents > 0
+        if plan is not None and not is_trial:
             overage.note_period(
                 stripe_subscription_id=details.subscription,
-                starts_at=starts_at,
-                ends_at=ends_at,
+                starts_at=moment(line.period.start),
+                ends_at=moment(line.period.end),
                 plan=plan,
                 is_current=False,
             )
+
+
+def _plan_of_month(price_id: str) -> Plan | None:
+    """Return the plan whose month a price is for; None for minutes, and for what is not ours."""
+    if Plan.objects.filter(stripe_overage_price_id=price_id).exists():
+        return None
+    if (plan := Plan.objects.filter(stripe_price_id=price_id).first()) is not None:
+        return plan
+    price = client().v1.prices.retrieve(price_id)  # one that a plan had before
+    is_for_a_month = price.recurring is not None and price.recurring.usage_type == "licensed"
+    return plan_of_price(price) if is_for_a_month else None

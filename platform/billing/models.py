@@ -16,6 +16,11 @@ from billing.payments import BillingPeriod, Invoice, Notice, OverageReport, Refu
 from tenants.models import Tenant
 from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
 
+WITHOUT_HUNDREDTHS = frozenset(
+    "bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf bhd jod kwd omr tnd".split()
+)
+"""Currencies that Stripe counts whole, or in thousandths."""
+
 
 class PlanQuerySet(models.QuerySet):
     def public(self) -> PlanQuerySet:
@@ -70,11 +75,18 @@ class Plan(models.Model):
 
     class Meta:
         ordering = ["position"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(reserved_for=None) | models.Q(is_public=False), name="reserved_plan_is_not_public"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
 
     def clean(self) -> None:
+        if self.currency in WITHOUT_HUNDREDTHS:
+            raise ValidationError({"currency": "Amounts here are hundredths, which this currency has not."})
         if self.is_public and self.reserved_for_id is not None:
             raise ValidationError({"reserved_for": "A plan for one tenant is not public: clear one of the two."})
 
@@ -192,10 +204,35 @@ class Usage(TenantOwned):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "idempotency_key"], name="usage_once_per_key")]
-        indexes = [models.Index(fields=["tenant", "kind", "occurred_at"], name="usage_by_time")]
+        indexes = [
+            models.Index(fields=["tenant", "kind", "occurred_at"], name="usage_by_time"),
+            models.Index(fields=["tenant", "recorded_at"], name="usage_by_record"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.quantity} {self.kind}"
+
+
+class LedgerSeal(TenantOwned):
+    """A link of a tenant's chain: what one ledger recorded in a stretch of time, digested. See billing.sealing."""
+
+    append_only: ClassVar[bool] = True
+
+    ledger = models.CharField(max_length=12)
+    number = models.PositiveIntegerField(help_text="From 1, without gaps.")
+    since = models.DateTimeField(help_text="Entries recorded at this time or later …")
+    until = models.DateTimeField(help_text="… and before this one.")
+    entries = models.PositiveIntegerField()
+    total = models.BigIntegerField(help_text="The sum of the entries' amounts.")
+    digest = models.CharField(max_length=64, help_text="SHA-256 over the digest before it and the entries.")
+    sealed_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["ledger", "number"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "ledger", "number"], name="one_chain_per_ledger")]
+
+    def __str__(self) -> str:
+        return f"Seal {self.number} of the {self.ledger} ledger"
 
 
 __all__ = [
@@ -204,6 +241,7 @@ __all__ = [
     "AffiliatePayout",
     "BillingPeriod",
     "Invoice",
+    "LedgerSeal",
     "Notice",
     "OverageReport",
     "Plan",

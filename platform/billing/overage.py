@@ -112,20 +112,33 @@ def send_next_report() -> None:
     if report is None:
         return
     with speaking_to_stripe():
+        _meter(report, Subscription.objects.get().stripe_customer_id)
+    report.sent_at = timezone.now()
+    report.save(update_fields=["sent_at"])
+
+
+def _meter(report: OverageReport, customer_id: str) -> None:
+    """Tell the meter. The identifier is what makes it count once, for a day; a key of the SDK's own covers one call.
+
+    A key that outlived the call would bring back the answer of a call that failed.
+    """
+    import stripe
+
+    try:
         client().v1.billing.meter_events.create(
             {
                 "event_name": METER_EVENT,
                 "identifier": str(report.pk),
                 "timestamp": int(report.metered_at.timestamp()),
-                "payload": {
-                    "stripe_customer_id": Subscription.objects.get().stripe_customer_id,
-                    "value": str(report.seconds),
-                },
-            },
-            {"idempotency_key": f"overage:{report.pk}"},
+                "payload": {"stripe_customer_id": customer_id, "value": str(report.seconds)},
+            }
         )
-    report.sent_at = timezone.now()
-    report.save(update_fields=["sent_at"])
+    except stripe.InvalidRequestError as problem:
+        # Stripe refuses an identifier that it has, and gives the refusal no code in this version of its API.
+        if problem.code != "duplicate_meter_event" and f"already exists with identifier {report.pk}" not in str(
+            problem
+        ):
+            raise
 
 
 def metered_at(period: BillingPeriod, now: datetime.datetime) -> datetime.datetime:

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from billing.models import Plan, Subscription
 from billing.stripe_api import BillingRefused, client, speaking_to_stripe
-from billing.syncing import sync_subscription
+from billing.syncing import sync_after_change
 from tenants import audit
 from tenants.models import Membership, Tenant, User
 from tenants.ownership import entered_tenant_id
@@ -137,7 +137,7 @@ def _set_cancelling(actor: User, *, cancelling: bool) -> Subscription:
         client().v1.subscriptions.update(subscription.stripe_subscription_id, {"cancel_at_period_end": cancelling})
     action = "subscription.cancelled" if cancelling else "subscription.kept_on"
     audit.record(action=action, target=subscription.plan.name, actor=actor)
-    return sync_subscription()
+    return sync_after_change()
 
 
 def locked_subscription() -> Subscription:

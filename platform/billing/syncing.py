@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from billing import overage
 from billing.models import Plan, Subscription
-from billing.stripe_api import client, id_of, moment, speaking_to_stripe
+from billing.stripe_api import StripeAway, client, id_of, moment, speaking_to_stripe
 from tenants import audit
 
 if TYPE_CHECKING:
@@ -80,6 +80,19 @@ def sync_subscription() -> Subscription:
         )
     subscription.refresh_from_db()  # the database works out when calls end
     return subscription
+
+
+def sync_after_change() -> Subscription:
+    """Do the same after Stripe took a change: should it be away right then, the change stands, and its event tells us.
+
+    Raises:
+        StripeRefused, BillingOff, PlanUnknown
+    """
+    try:
+        return sync_subscription()
+    except StripeAway:
+        log.warning("subscription.not_synced_yet")
+        return Subscription.objects.select_related("plan", "next_plan").get()
 
 
 def _said(value: Any) -> str:

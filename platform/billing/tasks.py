@@ -1,4 +1,4 @@
-"""Background work of billing: events from Stripe, overage to its meter, mails about what ends when, and comparing."""
+"""Background work of billing: sealing ledgers, events from Stripe, overage to its meter, mails, and comparing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from billing import affiliates, notices, overage, syncing, webhooks
+from billing import affiliates, notices, overage, sealing, syncing, webhooks
 from billing.models import BillingPeriod, OverageReport, StripeEvent, Subscription
 from billing.stripe_api import BillingRefused, StripeAway, is_on
 from tenants.scope import enter_operator, enter_tenant
@@ -28,12 +28,18 @@ def _every(seconds: float, task: str) -> dict[str, Any]:
 
 
 BEAT_SCHEDULE = {
+    "seal ledgers": _every(10 * MINUTE, "billing.seal_ledgers"),
     "process billing events": _every(MINUTE, "billing.process_events"),
     "report overage": _every(MINUTE, "billing.report_overage"),
     "send billing notices": _every(10 * MINUTE, "billing.send_notices"),
     "collect affiliates' earnings": _every(60 * MINUTE, "billing.collect_earnings"),
     "compare with Stripe": _every(6 * 60 * MINUTE, "billing.compare_with_stripe"),
 }
+
+
+@shared_task(name="billing.seal_ledgers")
+def seal_ledgers() -> int:
+    return sealing.seal_ledgers()
 
 
 @shared_task(

@@ -18,6 +18,28 @@ from tenants.scope import atomic, enter_operator, enter_tenant
 log = structlog.get_logger(__name__)
 
 WHO = "Stripe's events"
+LISTENED = (
+    "checkout.session.completed",
+    "customer.deleted",
+    "customer.subscription.created",
+    "customer.subscription.deleted",
+    "customer.subscription.paused",
+    "customer.subscription.resumed",
+    "customer.subscription.trial_will_end",
+    "customer.subscription.updated",
+    "invoice.finalized",
+    "invoice.marked_uncollectible",
+    "invoice.paid",
+    "invoice.payment_action_required",
+    "invoice.payment_failed",
+    "invoice.updated",
+    "invoice.voided",
+    "refund.created",
+    "refund.failed",
+    "refund.updated",
+)
+"""What the endpoint at Stripe is to send: docs/billing.md. Others do no harm."""
+
 SIGNED_WITHIN_SECONDS = 300
 """An older signature may be somebody's who has overheard it."""
 

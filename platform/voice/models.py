@@ -254,3 +254,43 @@ class CallDay(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.calls} calls on {self.day_date}"
+
+
+class LedgerDay(TenantOwned):
+    """What the sealed entries of the ledgers come to, by day, agent and kind. See voice.ledger_days.
+
+    The day is the tenant's own. `kind` is that of usage (seconds), or the part of a cost (nano-dollars).
+    """
+
+    day_date = models.DateField()
+    agent_id = models.UUIDField(null=True, help_text="Empty: no call was served.")
+    ledger = models.CharField(max_length=12)
+    kind = models.CharField(max_length=20)
+    entries = models.PositiveIntegerField()
+    amount = models.BigIntegerField()
+
+    class Meta:
+        ordering = ["day_date", "ledger", "kind"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "ledger", "day_date", "agent_id", "kind"],
+                nulls_distinct=False,
+                name="one_row_per_ledger_day",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.amount} {self.kind} on {self.day_date}"
+
+
+class LedgerMark(TenantOwned):
+    """Up to which seal a ledger of a tenant is in its days."""
+
+    ledger = models.CharField(max_length=12)
+    rolled_up_until = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "ledger"], name="one_mark_per_ledger")]
+
+    def __str__(self) -> str:
+        return f"{self.ledger} up to {self.rolled_up_until}"

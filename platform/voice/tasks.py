@@ -12,7 +12,7 @@ from celery import shared_task
 from django.conf import settings
 from psycopg.rows import namedtuple_row
 
-from voice import live, statements
+from voice import ledger_days, live, statements
 from voice.calls import Fenced, end_call
 from voice.models import EndReason
 
@@ -22,8 +22,14 @@ RESUME_WINDOW_SECONDS = 60
 """A call without a checkpoint for so long has lost its gateway."""
 TICKETS_KEPT_DAYS = 1
 SWEEP_SECONDS = 15.0
+ROLL_UP_SECONDS = 300.0
 BEAT_SCHEDULE = {
     "sweep calls": {"task": "voice.sweep_calls", "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}},
+    "roll up ledgers": {
+        "task": "voice.roll_up_ledgers",
+        "schedule": ROLL_UP_SECONDS,
+        "options": {"expires": ROLL_UP_SECONDS},
+    },
 }
 
 
@@ -31,6 +37,12 @@ BEAT_SCHEDULE = {
 def sweep_calls() -> int:
     """Close orphaned calls from their last checkpoint, and return how many. Crosses tenants, as the operator's role."""
     return asyncio.run(sweep(window_seconds=RESUME_WINDOW_SECONDS))
+
+
+@shared_task(name="voice.roll_up_ledgers")
+def roll_up_ledgers() -> int:
+    """Add up by day what was sealed of the ledgers. See also: billing.seal_ledgers."""
+    return ledger_days.roll_up_all()
 
 
 async def sweep(*, window_seconds: float) -> int:

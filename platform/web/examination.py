@@ -12,6 +12,8 @@ from django.core import checks as system_checks
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
+from billing.models import Plan
+from billing.stripe_api import client, is_on, speaking_to_stripe
 from config.celery import app as celery
 from config.checks import role_problems, secrets_are_set
 from gpu_workers.cascade.prepare import prepared_folder
@@ -92,7 +94,7 @@ def _settings() -> Iterator[Finding]:
     if not settings.PRODUCTION:
         found += secrets_are_set(None)
     for message in found:
-        state = "wrong" if message.is_serious() else "warning"
+        state = "wrong" if message.is_serious() else "warning" if message.level >= system_checks.WARNING else "ok"
         yield Finding("settings", state, f"{message.msg} ({message.id})", message.hint or "")
     if not any(message.is_serious() for message in found):
         yield Finding("settings", "ok", f"a {settings.ENVIRONMENT} installation at {settings.PUBLIC_URL}")
@@ -182,6 +184,17 @@ def ask_language_model() -> str:
     return f"{settings.LLM_MODEL or 'its default model'} at {settings.LLM_BASE_URL}"
 
 
+def ask_billing() -> str:
+    if not is_on():
+        return "off: no tenant is charged"
+    with speaking_to_stripe():
+        client().v1.billing.meters.list({"limit": 1})
+    priced = Plan.objects.filter(monthly_price_cents__gt=0)
+    if missing := [plan.name for plan in priced if not plan.is_for_sale]:
+        raise NotWorking(f"Stripe does not know the prices of {', '.join(missing)}.")
+    return f"{len(priced)} plans are for sale at {settings.STRIPE_API_URL}"
+
+
 QUESTIONS = (
     Question("database", lambda: ask_role("default"), f"Is DATABASE_URL right, and its server up? {ROLES_ADVICE}"),
     Question("database operator", lambda: ask_role("operator"), f"Is DATABASE_OPERATOR_URL right? {ROLES_ADVICE}"),
@@ -202,4 +215,10 @@ QUESTIONS = (
         needs=("database operator", "migrations", "local supervisor"),
     ),
     Question("language model", ask_language_model, "Are LLM_BASE_URL, LLM_API_KEY and LLM_MODEL right?"),
+    Question(
+        "billing",
+        ask_billing,
+        "Is STRIPE_SECRET_KEY right? Run `manage.py sync_plans`: docs/billing.md.",
+        needs=("database", "migrations"),
+    ),
 )

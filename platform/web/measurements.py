@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.core.cache import cache
+from django.db.models import Sum
 from django.utils import timezone
 
-from provisioning.models import Container
+from provisioning.models import Container, CostEntry
 from tenants.lookups import house_tenant_id
 from tenants.scope import enter_tenant
 from voice.models import Call, CallDay
@@ -18,6 +19,7 @@ DAYS = 30
 # Enough for a median, few enough for a page.
 MOST_ROWS = 500
 CACHE_SECONDS = 60
+ENOUGH_SECONDS = 3600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Measured:
     turn_ms_p50: int | None
     turn_ms_p95: int | None
     cost_per_call_nano_dollars: int | None
+    fill_percent: int | None
+    """The share of running containers' places that calls took."""
     boots: dict[str, Boots]
 
 
@@ -67,14 +71,31 @@ def _measure() -> Measured | None:
             .order_by("-started_at")
             .values_list("boot", "boot_ms")[:MOST_ROWS]
         )
+        fill_percent = _fill_percent(since)
     return Measured(
         calls=total["calls"],
         first_audio_ms_p50=total["first_audio_ms_p50"],
         turn_ms_p50=total["turn_ms_p50"],
         turn_ms_p95=total["turn_ms_p95"],
         cost_per_call_nano_dollars=total["cost_nano_dollars"] // total["calls"],
+        fill_percent=fill_percent,
         boots={kind: _boots(kind, calls, containers) for kind in ("warm", "restored", "cold")},
     )
+
+
+def _fill_percent(since: datetime) -> int | None:
+    """Return it over the containers that have stopped; None where they ran for less than an hour in all."""
+    stopped = Container.objects.filter(started_at__gte=since, stopped_at__isnull=False).select_related("deployment")
+    places_seconds, names = 0.0, []
+    for container in stopped.order_by("-started_at")[:MOST_ROWS]:
+        lived = (container.stopped_at or container.started_at) - container.started_at
+        places_seconds += lived.total_seconds() * container.deployment.spec.get("sessions_per_container", 1)
+        names.append(container.name)
+    if places_seconds < ENOUGH_SECONDS:
+        return None
+    active = CostEntry.objects.filter(container__in=names, part=CostEntry.Part.ACTIVE)
+    held_ms = active.aggregate(total=Sum("milliseconds"))["total"] or 0
+    return max(1, min(100, round(held_ms / 10 / places_seconds)))
 
 
 def _boots(kind: str, calls: list[tuple[str, int | None]], containers: list[tuple[str, int | None]]) -> Boots:

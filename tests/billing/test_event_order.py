@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -132,6 +133,27 @@ def test_events_of_before_heard_late_and_again_undo_nothing(
         assert state_of(trial) == expected
 
     any_order()
+
+
+def test_events_that_are_processed_at_the_same_time_end_the_same(
+    stripe_server: StripeServer, trial: Tenant, alice: User
+) -> None:
+    customer = subscribe(stripe_server, trial, alice, is_synced=False)
+    stripe_server.advance(days=32)
+    events = stripe_server.events(customer)
+
+    def hear_and_leave(event: dict[str, Any]) -> None:
+        try:
+            hear([event])
+        finally:
+            connections.close_all()  # this thread's
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(hear_and_leave, [*events, *events]))
+    together = state_of(trial)
+    hear(events)
+    assert state_of(trial) == together
+    assert together["status"] == "active" and len(together["invoices"]) == 2 and len(together["periods"]) == 2
 
 
 @settings(FEW, max_examples=5)

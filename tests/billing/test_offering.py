@@ -7,14 +7,17 @@ from decimal import Decimal
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.test import override_settings
 
 from billing.models import Plan
 from billing.offering import overage_unit
 from billing.overage import overage_cents
-from billing.stripe_api import client
+from billing.stripe_api import StripeRefused, client
 from tenants.models import User
 from tenants.scope import enter_operator
 from tests.stripe_server.client import StripeServer
+from web.dependencies import NotWorking
+from web.examination import ask_billing
 
 
 def sync_plans() -> str:
@@ -55,6 +58,20 @@ def test_another_amount_is_a_new_price_and_the_old_one_stays(stripe_server: Stri
     finally:
         with enter_operator(olivia, reason="a test"):
             Plan.objects.filter(slug="starter").update(monthly_price_cents=14_900)
+
+
+def test_the_doctor_knows_whether_billing_is_off_works_or_lacks_a_price(
+    stripe_server: StripeServer, olivia: User
+) -> None:
+    assert ask_billing() == f"3 plans are for sale at {stripe_server.url}"
+    with override_settings(STRIPE_SECRET_KEY=""):
+        assert ask_billing() == "off: no tenant is charged"
+    with override_settings(STRIPE_SECRET_KEY="sk_test_other"), pytest.raises(StripeRefused, match="keys"):
+        ask_billing()
+    with enter_operator(olivia, reason="a test"):
+        Plan.objects.filter(slug="scale").update(stripe_price_id="")
+    with pytest.raises(NotWorking, match="Scale"):
+        ask_billing()
 
 
 def test_without_keys_it_says_that_billing_is_off() -> None:

@@ -102,6 +102,20 @@ def test_a_report_that_stripe_did_not_get_is_sent_when_it_is_back(
     assert stripe_server.metered(customer) == 10
 
 
+def test_a_report_that_arrived_and_was_not_noted_counts_once(
+    stripe_server: StripeServer, customer: str, tenant: Tenant
+) -> None:
+    with enter_tenant(tenant.id):
+        use_seconds(60_010)
+    tasks.report_overage()
+    with enter_tenant(tenant.id):
+        OverageReport.objects.update(sent_at=None)  # as if the worker had died before it wrote that down
+    tasks.report_overage()
+    with enter_tenant(tenant.id):
+        assert not OverageReport.objects.unsent().exists()
+    assert stripe_server.metered(customer) == 10
+
+
 def test_a_report_that_may_have_arrived_a_day_ago_is_left_to_people(
     stripe_server: StripeServer, customer: str, tenant: Tenant
 ) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from django.utils import timezone
 from billing import tasks
 from billing.models import StripeEvent, Subscription
 from billing.stripe_api import StripeAway
-from billing.webhooks import process_event
+from billing.webhooks import LISTENED, process_event
 from tenants.models import Tenant, User
 from tenants.scope import enter_operator, enter_tenant
 from tests import factories
@@ -144,6 +146,11 @@ def test_events_are_replayed_by_name_by_age_or_because_they_wait(events: list[di
         replay("evt_none")
     with enter_tenant(trial.id):
         assert Subscription.objects.get().status == "active"
+
+
+def test_the_documentation_names_what_the_endpoint_is_to_send() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "billing.md").read_text()
+    assert re.findall(r"^- `([a-z_.]+)`$", page, re.MULTILINE) == list(LISTENED)
 
 
 def test_what_is_old_and_processed_is_forgotten(events: list[dict[str, Any]]) -> None:

@@ -113,5 +113,7 @@ async def test_one_that_breaks_off_in_a_sentence_leaves_what_was_heard(speaking:
     async with speaking.caller("elevenlabs", voice="break-off") as caller:
         await caller.be_silent_until(lambda: caller.metadata("warning"), limit_seconds=20)
         await caller.send_audio(speak("What are your opening hours?"))
-        await caller.be_silent_until(lambda: len(caller.metadata("turn")) > 1, limit_seconds=20)
+        await caller.be_silent_until(
+            lambda: len(caller.metadata("turn")) > 1 and caller.transcripts("agent"), limit_seconds=20
+        )
         assert caller.transcripts("agent")[0] in ("Hello", "")

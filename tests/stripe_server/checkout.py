@@ -17,7 +17,8 @@ SHORTEST_TRIAL_SECONDS = 48 * 3600
 EXPIRES_AFTER_SECONDS = 24 * 3600
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><style>body{{font:16px sans-serif;max-width:30rem;margin:3rem auto;padding:0 1rem}}
+<title>{title}</title><link rel="icon" href="data:,">
+<style>body{{font:16px sans-serif;max-width:30rem;margin:3rem auto;padding:0 1rem}}
 input,button{{font:inherit;padding:.5rem;margin:.3rem 0}}</style><h1>{title}</h1>{inner}</html>"""
 CARD = '<label>Card number <input name="card" autocomplete="off"></label>'
 

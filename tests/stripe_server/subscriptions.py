@@ -44,7 +44,10 @@ def create(state: State, given: dict[str, Any]) -> dict[str, Any]:
         status="active" if trial_end is None else "trialing",
         trial_start=now if trial_end else None,
         trial_end=trial_end,
-        trial_settings={"end_behavior": {"missing_payment_method": "create_invoice"}},
+        trial_settings=blank(
+            stripe.Subscription.TrialSettings,
+            end_behavior=blank(stripe.Subscription.TrialSettings.EndBehavior, missing_payment_method="create_invoice"),
+        ),
     )
     period = (now, trial_end or add_month(now, now))
     subscription["items"] = {"object": "list", "has_more": False, "url": "/v1/subscription_items", "data": []}

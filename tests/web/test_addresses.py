@@ -36,6 +36,7 @@ NOT_OF_A_TENANT = {
     "via/<slug:code>/": "anonymous",
     "fleet/affiliates/": "operator",
     "fleet/affiliates/<int:affiliate_id>/<str:month_date>/<slug:currency>/": "operator",
+    "break-even/": "anonymous",
     "styleguide/": "anonymous",
     "healthz": "anonymous",
     "demo/ticket/": "anonymous",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 
@@ -15,7 +16,7 @@ from billing.models import Invoice, Subscription
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests import factories
-from tests.billing.conftest import stripe_process, stripe_server  # noqa: F401  (fixtures)
+from tests.billing.conftest import offered, stripe_process, stripe_server  # noqa: F401  (fixtures)
 from tests.billing.factories import FAILING_CARD, hear, subscribe, use_seconds
 from tests.stripe_server.client import StripeServer
 
@@ -77,8 +78,8 @@ def test_an_owner_subscribes_and_comes_back_to_the_plan_before_any_event(
     assert "After the trial" in words(client.get(PAGE))
     checkout = pressed(client, f"{PAGE}subscribe/", plan="growth")
     back = stripe_server.control("complete", session=checkout.rsplit("/", 1)[1])["redirect"]
-    assert back.startswith("http://testserver/t/acme/billing/?checkout=cs_")
-    page = words(client.get(back.removeprefix("http://testserver"), follow=True))
+    assert back.startswith(f"{settings.PUBLIC_URL}{PAGE}?checkout=cs_")
+    page = words(client.get(back.removeprefix(settings.PUBLIC_URL), follow=True))
     assert "Thank you. You are on Growth." in page and "Change to Scale" in page
 
 

@@ -72,7 +72,7 @@ def test_the_home_page_shows_only_what_was_measured_here(visitor: Client, house:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/pricing/", "/accounts/login/", "/accounts/signup/", "/accounts/password/reset/"]
+    "path", ["/", "/pricing/", "/break-even/", "/accounts/login/", "/accounts/signup/", "/accounts/password/reset/"]
 )
 def test_pages_have_no_inline_script_and_no_inline_style(visitor: Client, path: str) -> None:
     page = visitor.get(path).content.decode()

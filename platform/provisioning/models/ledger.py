@@ -105,6 +105,22 @@ class CostEntry(TenantOwned):
         PROVIDER = "provider", "The provider's bill"
 
     append_only: ClassVar[bool] = True
+    SEALED_FIELDS: ClassVar[tuple[str, ...]] = (
+        "id",
+        "pool_id",
+        "deployment_id",
+        "container",
+        "call_id",
+        "session_id",
+        "part",
+        "milliseconds",
+        "rate_nano_dollars_per_second",
+        "nano_dollars",
+        "source",
+        "occurred_at",
+        "recorded_at",
+        "idempotency_key",
+    )
 
     pool_id = models.UUIDField(null=True)
     deployment_id = models.UUIDField(null=True)
@@ -133,6 +149,7 @@ class CostEntry(TenantOwned):
             # With what overviews add up, so that they need not visit the rows.
             models.Index(fields=["tenant", "-occurred_at"], include=["part", "nano_dollars"], name="costs_by_time"),
             models.Index(fields=["container"], condition=models.Q(part="active"), name="costs_of_container"),
+            models.Index(fields=["tenant", "recorded_at"], name="costs_by_record"),
         ]
 
     def __str__(self) -> str:

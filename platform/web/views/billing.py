@@ -6,6 +6,7 @@ import datetime
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect
@@ -14,6 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from kombu.exceptions import OperationalError
 
 from billing import changing, invoicing, subscribing, syncing, webhooks
 from billing.entitlements import entitlements_of
@@ -27,16 +29,12 @@ from web.paging import page_of
 
 log = structlog.get_logger(__name__)
 
-MOST_EVENT_BYTES = 1024 * 1024
-
 
 @csrf_exempt
 @internal_access("Stripe signs its events, and the signature is checked")
 @require_POST
 def stripe_events(request: HttpRequest) -> HttpResponse:
     """Keep an event and answer at once: what is made of it is a task's business."""
-    if int(request.headers.get("Content-Length") or 0) > MOST_EVENT_BYTES:
-        return HttpResponse("Too long.\n", status=413, content_type="text/plain")
     try:
         event, is_new = webhooks.receive_event(body=request.body, signature=request.headers.get("Stripe-Signature", ""))
     except BillingOff as off:
@@ -48,7 +46,7 @@ def stripe_events(request: HttpRequest) -> HttpResponse:
         # Its transaction stands. Should the queue be away, beat finds the event.
         try:
             process_event.delay(event_id=event.pk)
-        except OSError as problem:
+        except OperationalError as problem:
             log.warning("stripe.event_not_queued", event_id=event.pk, problem=str(problem))
     return HttpResponse("Kept.\n", content_type="text/plain")
 
@@ -126,10 +124,8 @@ def billing_change(request: TenantRequest, plan_slug: str) -> HttpResponse:
     plan = get_object_or_404(Plan.objects.offered_to(request.tenant.pk), pk=plan_slug)
     try:
         if request.method == "POST":
-            subscription = changing.change_plan(
-                plan=plan, actor=request.user, proration_at=_moment(request.POST.get("at", ""))
-            )
-            messages.success(request, f"You are on {(subscription.next_plan or subscription.plan).name} now.")
+            changing.change_plan(plan=plan, actor=request.user, proration_at=_moment(request.POST.get("at", "")))
+            messages.success(request, f"You are on {plan.name} now.")
             return redirect("web:billing", tenant_slug=request.tenant.slug)
         change = changing.preview_change(plan=plan)
     except BillingRefused as refusal:
@@ -149,7 +145,7 @@ def billing_cancel(request: TenantRequest) -> HttpResponse:
             messages.success(request, "The subscription goes on.")
         else:
             subscription = subscribing.cancel(actor=request.user)
-            ends_at = timezone.localtime(subscription.cancels_at)
+            ends_at = timezone.localtime(subscription.cancels_at or subscription.period_ends_at)
             messages.success(request, f"The subscription ends on {ends_at:%-d %B %Y}. Calls go on until then.")
     except BillingRefused as refusal:
         return _refused(request, refusal)
@@ -171,7 +167,7 @@ def _refused(request: TenantRequest, refusal: BillingRefused) -> HttpResponse:
 
 
 def _absolute(request: TenantRequest) -> str:
-    return request.build_absolute_uri(reverse("web:billing", kwargs={"tenant_slug": request.tenant.slug}))
+    return settings.PUBLIC_URL + reverse("web:billing", kwargs={"tenant_slug": request.tenant.slug})
 
 
 def _to_stripe(address: str) -> HttpResponse:
