@@ -100,6 +100,8 @@ bench-gateway: $(DEVELOPMENT)
 requirements: $(DEVELOPMENT)
 	@$(COMPILE) requirements/base.in -o requirements/base.txt
 	@$(COMPILE) requirements/dev.in -o requirements/dev.txt
+	@$(COMPILE) --constraints requirements/base.txt requirements/workers.in -o requirements/workers.txt
+	@$(COMPILE) --python-platform x86_64-manylinux_2_28 requirements/llm.in -o requirements/llm.txt
 	@$(COMPILE) --no-header --override requirements/engines-overrides.txt --no-emit-package torch requirements/engines.in | \
 		awk '/^[a-z]/ { into = /^(cuda|nvidia|triton)/ ? "-cuda" : "" } { print > ("requirements/engines" into ".txt") }'
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PORT = 8000
-WEIGHTS_PATH = "/weights"
-"""Where the volume of weights is mounted."""
 DRAIN_MARGIN_SECONDS = 10.0
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -137,13 +135,13 @@ def _load() -> Engine | HttpEngine:
     from gpu_workers import logs, process
 
     process.limit_threads()
-    from gpu_workers import kinds
+    from gpu_workers import kinds, weights
 
     logs.start_logging(container="modal")  # its name is not known before the restore
-    checkpoint = os.environ.get("WORKER_CHECKPOINT")
+    kind, checkpoint = os.environ["WORKER_KIND"], os.environ.get("WORKER_CHECKPOINT")
     engine = kinds.make_engine(
-        os.environ["WORKER_KIND"],
-        checkpoint=str(Path(WEIGHTS_PATH) / checkpoint) if checkpoint else None,
+        kind,
+        checkpoint=str(weights.find(checkpoint, worker=kind)) if checkpoint else None,
         max_sessions=int(os.environ["WORKER_MAX_SESSIONS"]),
     )
     engine.load()

@@ -177,8 +177,16 @@ class Utterance:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ToolRun:
+    """A tool that was run earlier in a call."""
+
+    name: str
+    ok: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Service:
-    """A managed service that does one part of a cascade's work, with the tenant's key for it."""
+    """A managed service that does one part of a cascade's work, or all of it, with the tenant's key for it."""
 
     provider: str
     key: str = dataclasses.field(default="", repr=False)
@@ -203,11 +211,13 @@ class Start:
     trace: dict[str, str] = dataclasses.field(default_factory=dict)
     """W3C trace context: `traceparent`."""
     history: tuple[Utterance, ...] = ()
-    """The conversation so far, oldest first; empty for a new call."""
+    """The conversation so far, oldest first; empty for a new call. A worker with one goes on from there."""
+    tools_run: tuple[ToolRun, ...] = ()
+    """What was done in it, oldest first: nothing of it is to be done again unasked."""
     parts: dict[str, Part] = dataclasses.field(default_factory=dict)
     """By what they do, `stt`, `tts` or `llm`: workers to use in place of the cascade's own."""
     services: dict[str, Service] = dataclasses.field(default_factory=dict)
-    """The same for managed services: `stt`, `tts`."""
+    """The same for managed services: `stt`, `tts`, or `engine` for one that holds the whole conversation."""
 
     def to_message(self) -> bytes:
         return metadata({"type": "start", **dataclasses.asdict(self)})
@@ -236,6 +246,7 @@ class Start:
                 codec=str(document.get("codec", "opus")),
                 trace=dict(document.get("trace") or {}),
                 history=tuple(Utterance(said["role"], said["text"]) for said in document.get("history") or ()),
+                tools_run=tuple(ToolRun(str(run["name"]), bool(run["ok"])) for run in document.get("tools_run") or ()),
                 parts={
                     str(name): Part(str(part["url"]), {str(key): str(value) for key, value in part["headers"].items()})
                     for name, part in (document.get("parts") or {}).items()

@@ -1,7 +1,8 @@
 """A stand-in for the managed services that agents may speak with: `python -m tests.providers --log FILE`.
 
 Speaks what Pipecat's clients ask of ElevenLabs and Cartesia: a sentence in, its sound out, with the words' times where
-the provider gives them; and of Deepgram: sound in, words out (see `Ear`). It knows one key, and of Deepgram some more,
+the provider gives them; of Deepgram: sound in, words out (see `Ear`); and of OpenAI: sound in, sound out (see
+tests.realtime_provider). It knows one key, and of Deepgram some more,
 for what goes wrong. What a voice is to do stands in its id: `stall`, `break-off`, any other speaks. It prints its port.
 """
 
@@ -16,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from aiohttp import WSMsgType, web
+
+from tests.realtime_provider import Realtime
 
 KEY = "the-key-of-the-tenant-1234"
 LIMITED_KEY = "a-key-for-speech-only-5678"
@@ -168,6 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--log", type=Path)
     providers = Providers(parser.parse_args().log)
+    realtime = Realtime(KEY, providers.note)
     application = web.Application()
     application.add_routes(
         [
@@ -177,6 +181,8 @@ def main() -> None:
             web.get("/v1/listen", providers.listen),
             web.get("/voices", providers.voices),
             web.post("/tts/bytes", providers.speak),
+            web.get("/v1/models", realtime.models),
+            web.get("/v1/realtime", realtime.talk),
         ]
     )
     asyncio.run(serve(application))

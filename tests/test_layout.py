@@ -52,11 +52,15 @@ def test_each_app_is_ours(app: str) -> None:
     assert Path(importlib.import_module(app).__file__).is_relative_to(PLATFORM)
 
 
+DEPLOYED = ("modal_worker", "tokens", "images", "weights")
+"""What a backend may know of the workers, which it puts onto other machines."""
+
+
 def may_know(path: Path, module: str) -> bool:
     """Return whether a file of the platform may import this of the workers: the wire, and what a backend deploys."""
     is_deploying = path.is_relative_to(PLATFORM / "provisioning" / "backends" / "modal")
     if is_deploying and (
-        module == "gpu_workers" or module.startswith(("gpu_workers.modal_worker", "gpu_workers.tokens"))
+        module == "gpu_workers" or module.startswith(tuple(f"gpu_workers.{name}" for name in DEPLOYED))
     ):
         return True
     return module.startswith("gpu_workers.protocol")

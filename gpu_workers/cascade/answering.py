@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pipecat.frames.frames import AggregatedTextFrame, Frame, LLMFullResponseEndFrame
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from gpu_workers.cascade.brain import HangUp, Say, ToolCalled, Warned
+from gpu_workers.cascade.brain import HangUp, Say, ToolCalled, Voiced, VoicedBrain, Warned
 from gpu_workers.cascade.conversation import CallerTurn, Conversation
 from gpu_workers.cascade.frames import (
     CallerTurnFrame,
@@ -17,6 +17,7 @@ from gpu_workers.cascade.frames import (
     HangUpFrame,
     NothingSaidFrame,
     ReplyStartedFrame,
+    VoicedFrame,
     WrapUpFrame,
 )
 
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 SORRY = "I am sorry, something went wrong on my side. Could you say that again?"
 
-Parts = AsyncIterator[Say | ToolCalled | Warned | HangUp]
+Parts = AsyncIterator[Say | Voiced | ToolCalled | Warned | HangUp]
 
 
 class Answering(FrameProcessor):
@@ -53,10 +54,13 @@ class Answering(FrameProcessor):
         """Go on with a reply that was broken off for nothing."""
         if (broken_off := self._conversation.interrupted) is None:
             return
-        if unsaid := broken_off.unsaid():
+        brain = self._conversation.brain
+        if broken_off.passages and isinstance(brain, VoicedBrain):
+            await self._answer(None, brain.go_on())
+        elif unsaid := broken_off.unsaid():
             await self._answer(None, _say(unsaid))
         elif broken_off.turn is not None and not broken_off.sentences:
-            await self._answer(broken_off.turn, self._conversation.brain.reply(broken_off.turn.words))
+            await self._answer(broken_off.turn, brain.reply(broken_off.turn.words))
 
     async def _answer(self, turn: CallerTurn | None, parts: Parts) -> None:
         reply = await self._conversation.begin_reply(turn)
@@ -69,6 +73,10 @@ class Answering(FrameProcessor):
                         reply.first_sentence_at = reply.first_sentence_at or time.monotonic()
                         reply.sentences.append(sentence)
                         await self.push_frame(AggregatedTextFrame(sentence, "sentence"))
+                    case Voiced(passage=passage):
+                        if passage not in reply.passages:
+                            reply.passages.append(passage)
+                        await self.push_frame(VoicedFrame(part))
                     case ToolCalled():
                         await self._conversation.report_tool(
                             reply, name=part.name, ok=part.ok, duration_ms=part.duration_ms

@@ -11,12 +11,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import aiohttp
 
-from gpu_workers.cascade.brain import Brain
 from gpu_workers.cascade.brain.intents import IntentModel
 from gpu_workers.cascade.brain.llm import LanguageModelBrain, ModelSettings
 from gpu_workers.cascade.brain.policy import PolicyBrain
+from gpu_workers.cascade.brain.speech import FollowingBrain
 from gpu_workers.cascade.brain.tool_client import HttpToolClient, NoTools, ToolClient
-from gpu_workers.protocol import Start
+from gpu_workers.cascade.realtime import RealtimeBrain
+from gpu_workers.protocol import Service, Start
 
 
 def load() -> Brains:
@@ -35,23 +36,29 @@ class Brains:
         """Read the secrets of this boot."""
         self._settings = ModelSettings.from_environment()
 
-    def make(self, start: Start, model: ModelSettings | None = None) -> Brain:
+    def make(self, start: Start, model: ModelSettings | None = None) -> FollowingBrain:
         """Return the brain of one call. Runs inside the event loop.
 
         Args:
             model: the agent's own; None for the worker's, where it has one.
         """
-        tools: ToolClient = NoTools()
-        if start.tools_endpoint is not None:
-            if self._http is None:
-                self._http = aiohttp.ClientSession()
-            tools = HttpToolClient(start.tools_endpoint, self._http)
-        now = business_clock(start.business)
+        tools, now = self._tools(start), business_clock(start.business)
         policy = PolicyBrain(start, tools, now, self._intents)
         settings = model or self._settings
         if settings is None or not (start.agent.get("llm") or {}).get("enabled", True):
             return policy
         return LanguageModelBrain(start, tools, settings, policy, now)
+
+    def make_realtime(self, start: Start, service: Service, fallback: FollowingBrain) -> RealtimeBrain:
+        """Return a brain that hears, thinks and speaks by a managed service, with another to fall back on."""
+        return RealtimeBrain(start, service, self._tools(start), fallback, business_clock(start.business))
+
+    def _tools(self, start: Start) -> ToolClient:
+        if start.tools_endpoint is None:
+            return NoTools()
+        if self._http is None:
+            self._http = aiohttp.ClientSession()
+        return HttpToolClient(start.tools_endpoint, self._http)
 
     def look_at_examples(self, start: Start, threads: Executor) -> None:
         """Look at the agent's example sentences ahead (4 ms each, once a process): no caller is to wait for that."""

@@ -11,6 +11,7 @@ import time
 
 from gpu_workers import protocol
 from gpu_workers.cascade.brain import Brain
+from gpu_workers.cascade.passages import Passage
 from gpu_workers.line import Line
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class Reply:
     began_at: float
     sentences: list[str] = dataclasses.field(default_factory=list)
     """What the brain gave to be spoken."""
+    passages: list[Passage] = dataclasses.field(default_factory=list)
+    """What the brain gave with a voice of its own."""
     words: list[str] = dataclasses.field(default_factory=list)
     """What was sent to the caller."""
     first_sentence_at: float | None = None
@@ -125,10 +128,16 @@ class Conversation:
 
 
 def _parts_ms(reply: Reply) -> dict[str, float]:
-    """Return the parts of the time from the end of speech to the first audio; none overlaps another."""
+    """Return the parts of the time from the end of speech to the first audio; none overlaps another.
+
+    Of a brain with a voice of its own nobody knows how long it thought, and how long its voice took.
+    """
     assert reply.first_audio_at is not None
-    first_sentence_at = reply.first_sentence_at or reply.first_audio_at
-    parts = {"llm_ttft": first_sentence_at - reply.began_at, "tts_ttfb": reply.first_audio_at - first_sentence_at}
+    parts = {}
+    if not reply.passages:
+        first_sentence_at = reply.first_sentence_at or reply.first_audio_at
+        parts["llm_ttft"] = first_sentence_at - reply.began_at
+        parts["tts_ttfb"] = reply.first_audio_at - first_sentence_at
     if reply.turn is not None:
         parts["end_of_turn"] = reply.turn.decided_at - reply.turn.speech_ended_at
         parts["stt"] = reply.turn.transcribed_at - reply.turn.decided_at

@@ -1,7 +1,7 @@
 """The cascade: hears with Silero and Moonshine, thinks with a brain, speaks with Hibari.
 
-Models are loaded once a process and shared by its sessions, each a Pipecat pipeline. Inference that takes long runs in
-threads, made after the fork.
+A managed service may do a part of that, or hold the conversation. Models are loaded once a process and shared by its
+sessions, each a Pipecat pipeline. Inference that takes long runs in threads, made after the fork.
 """
 
 from __future__ import annotations
@@ -9,15 +9,21 @@ from __future__ import annotations
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import aiohttp
 import numpy as np
 
+from gpu_workers import protocol
 from gpu_workers.chat import ChatEngine
 from gpu_workers.engine import Identity
 from gpu_workers.line import Line
 from gpu_workers.metrics import Metrics
 from gpu_workers.protocol import Start
+
+if TYPE_CHECKING:
+    from gpu_workers.cascade.brain.speech import FollowingBrain
+    from gpu_workers.cascade.realtime import RealtimeBrain
 
 WARM_UP_WORDS = "What are the opening hours of Warmlinia on Tuesday?"
 """One of these words is in no dictionary, so that the text-to-speech loads its model for such words, too."""
@@ -63,13 +69,31 @@ class CascadeEngine(ChatEngine):
         self._brains.look_at_examples(start, self._hearing)
         async with parts.chosen_model(start, line, self._http()) as model:
             brain = self._brains.make(start, model)
+            realtime = await self._realtime(start, line, brain)
             try:
                 async with parts.chosen_parts(
                     start, line, self._models, self._http(), hearing=self._hearing, speaking=self._speaking
                 ) as (stt, tts):
-                    await pipeline.converse(line, brain, self._models.speech, stt=stt, tts=tts)
+                    await pipeline.converse(
+                        line,
+                        realtime or brain,
+                        self._models.speech,
+                        stt=stt,
+                        tts=tts,
+                        beside=[realtime.connection] if realtime else [],
+                    )
             finally:
                 await brain.close()
+
+    async def _realtime(self, start: Start, line: Line, fallback: FollowingBrain) -> RealtimeBrain | None:
+        """Return the brain of a service that is to hold the conversation; None where none is, or there is no key."""
+        if (service := start.services.get("engine")) is None:
+            return None
+        if service.provider == "openai" and service.key:
+            return self._brains.make_realtime(start, service, fallback)
+        sentence = f"The cascade talks by itself: there is no key for {service.provider}."
+        await line.send_metadata(protocol.warning(code="engine", sentence=sentence))
+        return None
 
     def _http(self) -> aiohttp.ClientSession:
         """Return what reaches workers of other pools; made inside the event loop."""

@@ -12,6 +12,7 @@ from pipecat.frames.frames import (
     VADUserStoppedSpeakingFrame,
 )
 
+from gpu_workers.cascade.brain import Voiced
 from gpu_workers.cascade.conversation import CallerTurn, Reply
 
 
@@ -55,6 +56,13 @@ class ReplyStartedFrame(LLMFullResponseStartFrame):
     """The sentences that follow, up to the end of the response, belong to this reply."""
 
     reply: Reply
+
+
+@dataclasses.dataclass
+class VoicedFrame(DataFrame):
+    """Sound of a brain that speaks with a voice of its own."""
+
+    voiced: Voiced
 
 
 @dataclasses.dataclass

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import onnxruntime
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.stt_service import STTService
 from pipecat.services.tts_service import TTSService
 from pipecat.workers.runner import WorkerRunner
@@ -25,19 +27,27 @@ from gpu_workers.protocol import Control
 
 
 async def converse(
-    line: Line, brain: Brain, speech: onnxruntime.InferenceSession, *, stt: STTService, tts: TTSService
+    line: Line,
+    brain: Brain,
+    speech: onnxruntime.InferenceSession,
+    *,
+    stt: STTService,
+    tts: TTSService,
+    beside: Sequence[FrameProcessor] = (),
 ) -> None:
     """Talk until the agent or the caller hangs up.
 
     Args:
         speech: the model that tells speech from silence.
         stt, tts: services that transcribe and speak in this conversation alone.
+        beside: what hears the caller, too, for the brain.
     """
     conversation = Conversation(line, brain)
     hung_up = asyncio.Event()
     worker = PipelineWorker(
         Pipeline(
             [
+                *beside,
                 Listening(speech),
                 stt,
                 TurnTaking(conversation),

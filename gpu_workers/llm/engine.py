@@ -13,10 +13,10 @@ from gpu_workers.engine import Identity
 from gpu_workers.http_engine import HttpEngine
 from gpu_workers.llm.server import ModelServer, ServerSettings
 from gpu_workers.metrics import Metrics
+from gpu_workers.weights import DEFAULT_CHECKPOINTS
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 CONNECT_SECONDS = 2.0
 FIRST_BYTE_SECONDS = 60.0
 STALL_SECONDS = 30.0
@@ -31,7 +31,9 @@ class LlmEngine(HttpEngine):
 
     def __init__(self, *, checkpoint: str | None = None, max_sessions: int = 4) -> None:
         self._max_sessions = max_sessions
-        self._settings = ServerSettings.from_environment(model=checkpoint or DEFAULT_MODEL, sequences=max_sessions)
+        self._settings = ServerSettings.from_environment(
+            model=checkpoint or DEFAULT_CHECKPOINTS["llm"], sequences=max_sessions
+        )
         self._http: aiohttp.ClientSession | None = None
 
     @property

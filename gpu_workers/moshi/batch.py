@@ -6,7 +6,6 @@ Built on what the package `moshi` gives for streams that come and go: `streaming
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator
 
@@ -18,6 +17,7 @@ from gpu_workers.batching import Prompted
 from gpu_workers.moshi.checkpoint import Checkpoint
 from gpu_workers.moshi.generation import SeededGeneration
 from gpu_workers.pcm import Samples
+from gpu_workers.streaming import Streaming
 
 SILENT_TEXT = (0, 3)
 """Text tokens that say nothing: the end of a word's padding, and padding."""
@@ -76,10 +76,7 @@ class MoshiBatch:
         self._max_delay = self._generation.max_delay
         self._codebooks = checkpoint.mimi.num_codebooks
         self._places = [_Place() for _ in range(places)]
-        with torch.inference_mode():
-            self._streaming = contextlib.ExitStack()
-            self._streaming.enter_context(self._mimi.streaming(places))
-            self._streaming.enter_context(self._generation.streaming(places))
+        self._streaming = Streaming(self._mimi, self._generation, places=places, device=self._device)
 
     def close(self) -> None:
         """Forget all states, so that the checkpoint can be used in another batch."""
@@ -93,10 +90,7 @@ class MoshiBatch:
 
     def join(self, place: int, opening: Opening) -> bool:
         """Give a place to a new conversation, with nothing left of the last one."""
-        only = self._mask([place])
-        with torch.inference_mode():
-            self._mimi.reset_streaming(only)
-            self._generation.reset_streaming(only)
+        self._streaming.reset(place)
         self._generation.seed(place, opening.seed)
         self._places[place] = _Place(prompt=opening.prompt)
         return self._places[place].is_prompting
@@ -106,7 +100,7 @@ class MoshiBatch:
         """Step the given places by one frame; a frame of None steps through the place's prompt."""
         codes = self._encode({place: frame for place, frame in frames.items() if frame is not None})
         self._force(codes, [place for place, frame in frames.items() if frame is None])
-        self._generation.set_exec_mask(self._mask(frames))
+        self._generation.set_exec_mask(self._streaming.mask(frames))
         tokens = self._generation.step(codes)
         assert tokens is not None  # as always where streams are out of step with one another
 
@@ -130,13 +124,13 @@ class MoshiBatch:
         sound = np.zeros((self.places, 1, self.frame_samples), np.float32)
         for place, samples in frames.items():
             sound[place, 0] = samples
-        self._mimi.set_exec_mask(self._mask(frames))
+        self._mimi.set_exec_mask(self._streaming.mask(frames))
         codes = self._mimi.encode(torch.from_numpy(sound).to(self._device))
         fresh = [place for place in frames if self._places[place].is_fresh]
         if fresh:
             # For the model the first frame lies in the past: the next one is to be encoded as the first again. (As
             # moshi's own server does.)
-            self._mimi.reset_streaming(self._mask(fresh))
+            self._mimi.reset_streaming(self._streaming.mask(fresh))
             for place in fresh:
                 self._places[place].is_fresh = False
         return codes
@@ -153,7 +147,7 @@ class MoshiBatch:
         """Yield what places say. `tokens`: of shape (places, 1 + codebooks, 1), the first of each being text."""
         if not speaking:
             return
-        self._mimi.set_exec_mask(self._mask(speaking))
+        self._mimi.set_exec_mask(self._streaming.mask(speaking))
         sound = self._mimi.decode(tokens[:, 1 : 1 + self._codebooks].clamp(min=0))
         samples, texts = sound[:, 0].float().cpu().numpy(), tokens[:, 0, 0].tolist()
         for place in speaking:
@@ -161,8 +155,3 @@ class MoshiBatch:
 
     def _piece(self, token: int) -> str:
         return "" if token in SILENT_TEXT else self._tokenizer.id_to_piece(token).replace("▁", " ")
-
-    def _mask(self, places: list[int] | dict[int, Samples] | dict[int, Samples | None]) -> torch.Tensor:
-        mask = torch.zeros(self.places, dtype=torch.bool)
-        mask[list(places)] = True
-        return mask.to(self._device)

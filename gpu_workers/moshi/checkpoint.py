@@ -66,6 +66,17 @@ def load(folder: str | Path, *, device: str | None = None) -> Checkpoint:
         raise CheckpointError(f"The weights in {folder} do not fit its config.json: {problem}") from problem
 
 
+def first_config() -> dict[str, Any]:
+    """Return a config.json for a folder of Moshi 7B that has none, as Kyutai first published them."""
+    return {
+        **loaders._lm_kwargs,
+        "moshi_name": loaders.MOSHI_NAME,
+        "mimi_name": loaders.MIMI_NAME,
+        "tokenizer_name": loaders.TEXT_TOKENIZER_NAME,
+        "model_type": "moshi",
+    }
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text())

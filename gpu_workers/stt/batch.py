@@ -6,9 +6,7 @@ No threads, sockets or clocks here. See also: gpu_workers.moshi.batch.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -18,6 +16,7 @@ from gpu_workers import sizing
 from gpu_workers.batching import Prompted
 from gpu_workers.moshi.checkpoint import Checkpoint, CheckpointError
 from gpu_workers.pcm import Samples
+from gpu_workers.streaming import Streaming
 from gpu_workers.stt.words import PADDING, EndWord, Spelling, Timing, Word
 
 
@@ -58,10 +57,7 @@ class SttBatch:
         self._generation = LMGen(checkpoint.lm, use_sampling=False, support_out_of_sync=True, condition_tensors={})
         self.delay_frames = self.timing.delay_frames + self._generation.max_delay
         self._places = [self._anew() for _ in range(places)]
-        with torch.inference_mode():
-            self._streaming = contextlib.ExitStack()
-            self._streaming.enter_context(self._mimi.streaming(places))
-            self._streaming.enter_context(self._generation.streaming(places))
+        self._streaming = Streaming(self._mimi, self._generation, places=places, device=self._device)
 
     def close(self) -> None:
         """Forget all states, so that the checkpoint can be used in another batch."""
@@ -75,10 +71,7 @@ class SttBatch:
 
     def join(self, place: int, opening: None = None) -> bool:
         """Give a place to a new stream, with nothing left of the last one."""
-        only = self._mask([place])
-        with torch.inference_mode():
-            self._mimi.reset_streaming(only)
-            self._generation.reset_streaming(only)
+        self._streaming.reset(place)
         self._places[place] = self._anew()
         return self._places[place].prefix > 0
 
@@ -89,7 +82,7 @@ class SttBatch:
         for place, frame in frames.items():
             if frame is not None:
                 sound[place, 0] = frame
-        mask = self._mask(frames)
+        mask = self._streaming.mask(frames)
         self._mimi.set_exec_mask(mask)
         self._generation.set_exec_mask(mask)
         codes = self._mimi.encode(torch.from_numpy(sound).to(self._device))
@@ -128,11 +121,6 @@ class SttBatch:
         columns = [tokens[:, 0, 0].double(), *(head[:, 0, 0].double() for head in heads)]
         rows = torch.stack(columns, dim=1).cpu()
         return [int(token) for token in rows[:, 0].tolist()], rows[:, 1:].tolist()
-
-    def _mask(self, places: Iterable[int]) -> torch.Tensor:
-        mask = torch.zeros(self.places, dtype=torch.bool)
-        mask[list(places)] = True
-        return mask.to(self._device)
 
 
 def read_timing(checkpoint: Checkpoint) -> Timing:

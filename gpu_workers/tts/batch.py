@@ -6,7 +6,6 @@ sockets or clocks here. See also: gpu_workers.moshi.batch.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterable
 from typing import Any
@@ -18,6 +17,7 @@ from moshi.modules.transformer import StreamingMultiheadAttention
 
 from gpu_workers.moshi.checkpoint import Checkpoint, CheckpointError
 from gpu_workers.pcm import Samples
+from gpu_workers.streaming import Streaming
 from gpu_workers.tts.generation import Script, ScriptedGeneration
 from gpu_workers.tts.voices import Voices
 
@@ -93,10 +93,8 @@ class TtsBatch:
         ]
         self._generation = self._make_generation(model)
         self._places = [_Place(self._generation.new_script()) for _ in range(places)]
+        self._streaming = Streaming(self._mimi, self._generation, places=places, device=self._lm.device)
         with torch.inference_mode():
-            self._streaming = contextlib.ExitStack()
-            self._streaming.enter_context(self._mimi.streaming(places))
-            self._streaming.enter_context(self._generation.streaming(places))
             self._lend_voices()
 
     def close(self) -> None:
@@ -133,11 +131,8 @@ class TtsBatch:
 
     def join(self, place: int, opening: Opening) -> bool:
         """Give a place to a new stream, with nothing left of the last one."""
-        only = torch.zeros(self.places, dtype=torch.bool)
-        only[place] = True
+        self._streaming.reset(place)
         with torch.inference_mode():
-            self._mimi.reset_streaming(only.to(self._lm.device))
-            self._generation.reset_streaming(only.to(self._lm.device))
             self._give_voice(place, opening.voice)
         self._generation.seed(place, opening.seed)
         self._places[place] = _Place(self._generation.new_script())
@@ -159,12 +154,12 @@ class TtsBatch:
         return steps
 
     def _step(self, scripts: dict[int, Script]) -> dict[int, Step]:
-        self._generation.set_exec_mask(self._mask(scripts))
+        self._generation.set_exec_mask(self._streaming.mask(scripts))
         tokens = self._generation.step_scripts(scripts)
         heard = [place for place, script in scripts.items() if self._generation.is_heard(script)]
         sound: np.ndarray | None = None
         if heard:
-            self._mimi.set_exec_mask(self._mask(heard))
+            self._mimi.set_exec_mask(self._streaming.mask(heard))
             decoded = self._mimi.decode(tokens[:, 1 : 1 + self._lm.dep_q].clamp(min=0))
             sound = decoded[:, 0].clamp(-1, 1).float().cpu().numpy()
         steps = {}
@@ -218,11 +213,6 @@ class TtsBatch:
             assert state is not None and state.k_cross is not None and state.v_cross is not None
             keys, values = attention._compute_cross_attention(voice, voice)
             state.k_cross[place], state.v_cross[place] = keys[0], values[0]
-
-    def _mask(self, places: Iterable[int]) -> torch.Tensor:
-        mask = torch.zeros(self.places, dtype=torch.bool)
-        mask[list(places)] = True
-        return mask.to(self._lm.device)
 
 
 def make_model(checkpoint: Checkpoint, *, temperature: float = TEMPERATURE) -> TTSModel:

@@ -9,7 +9,7 @@ from typing import Any
 
 from agents.tools.declarations import declaration_of
 
-SENT = ("name", "engine", "voice", "prompt", "greeting", "facts", "intents", "hand_off", "goodbye", "llm")
+SENT = ("name", "engine", "voice", "prompt", "greeting", "facts", "intents", "hand_off", "goodbye", "llm", "realtime")
 
 
 def agent_document(config: dict[str, Any], *, business_name: str = "") -> dict[str, Any]:

@@ -45,6 +45,12 @@ def note_period(
     When the plan changes within the period, what was used of the earlier plan's minutes stays included.
     """
     included = 60 * plan.included_minutes if plan.has_overage else None
+    # Periods never overlap, or a second would count twice: a changed billing day, or subscribing anew after an end in
+    # the middle, cuts the one before short.
+    BillingPeriod.objects.filter(starts_at__lt=starts_at, ends_at__gt=starts_at).update(ends_at=starts_at)
+    following = BillingPeriod.objects.filter(starts_at__gt=starts_at).order_by("starts_at").first()
+    if following is not None:
+        ends_at = min(ends_at, following.starts_at)
     period, is_new = BillingPeriod.objects.get_or_create(
         stripe_subscription_id=stripe_subscription_id,
         starts_at=starts_at,
@@ -58,10 +64,6 @@ def note_period(
         if (included, ends_at) != (before, period.ends_at):
             period.included_seconds, period.ends_at = included, ends_at
             period.save(update_fields=["included_seconds", "ends_at"])
-    # A changed billing day cuts the period before it short.
-    BillingPeriod.objects.filter(
-        stripe_subscription_id=stripe_subscription_id, starts_at__lt=starts_at, ends_at__gt=starts_at
-    ).update(ends_at=starts_at)
     return period
 
 
@@ -71,6 +73,16 @@ def overage_seconds(period: BillingPeriod) -> int:
     if period.included_seconds is None:
         return reported
     return max(reported, _used_seconds(period) - period.included_seconds)
+
+
+def beyond_the_plan(subscription: Subscription, used_seconds: int) -> int:
+    """Return what the entered tenant has used beyond its minutes in the running period, billed by Stripe or not."""
+    period = BillingPeriod.objects.filter(
+        stripe_subscription_id=subscription.stripe_subscription_id, starts_at=subscription.period_started_at
+    ).first()
+    if period is not None:
+        return overage_seconds(period)
+    return max(0, used_seconds - 60 * subscription.plan.included_minutes) if subscription.plan.has_overage else 0
 
 
 def report_overage(*, now: datetime.datetime | None = None) -> int:

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from billing import overage
 from billing.models import Plan, Subscription
-from billing.stripe_api import StripeAway, client, id_of, moment, speaking_to_stripe
+from billing.stripe_api import BillingRefused, StripeAway, client, id_of, moment, speaking_to_stripe
 from tenants import audit
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ TOLD = ("plan_id", "next_plan_id", "status", "cancels_at")
 """What the audit trail is told of."""
 
 
-class PlanUnknown(Exception):
+class PlanUnknown(BillingRefused):
     """A subscription at Stripe has a price that belongs to none of our plans."""
 
 
@@ -123,7 +123,11 @@ def _take_over(subscription: Subscription, theirs: stripe.Subscription) -> None:
         if status != Subscription.Status.TRIALING:
             subscription.period_started_at = started_at
             overage.note_period(
-                stripe_subscription_id=theirs.id, starts_at=started_at, ends_at=ends_at, plan=plan, is_current=True
+                stripe_subscription_id=theirs.id,
+                starts_at=started_at,
+                ends_at=min(ends_at, moment(theirs.ended_at) or ends_at),
+                plan=plan,
+                is_current=True,
             )
     subscription.status = status
     subscription.stripe_subscription_id = theirs.id

@@ -87,6 +87,17 @@ def production_can_send_mail(app_configs: Any, **kwargs: Any) -> Iterator[checks
         )
 
 
+def modal_credentials_are_whole(app_configs: Any, **kwargs: Any) -> Iterator[checks.CheckMessage]:
+    """Look at the settings alone: what Modal says of them, and what it lacks, `manage.py doctor` asks."""
+    if bool(settings.MODAL_TOKEN_ID) != bool(settings.MODAL_TOKEN_SECRET):
+        missing = "MODAL_TOKEN_SECRET" if settings.MODAL_TOKEN_ID else "MODAL_TOKEN_ID"
+        yield checks.Error(
+            f"{missing} is not set: a token of Modal's has two parts.",
+            hint="`modal token new` makes one, or the workspace's settings on modal.com. Set both parts, or neither.",
+            id="config.E010",
+        )
+
+
 def database_roles_are_confined(
     app_configs: Any, databases: Iterable[str] | None = None, **kwargs: Any
 ) -> Iterator[checks.CheckMessage]:
@@ -147,6 +158,7 @@ def register() -> None:
     # Commands such as makemigrations need no secret: what a server refuses, they only see with --deploy.
     for check in (secrets_are_set, production_is_secure, production_can_send_mail):
         checks.register(_as_list(check), checks.Tags.security, deploy=True)
+    checks.register(_as_list(modal_credentials_are_whole))
     checks.register(_as_list(database_roles_are_confined), checks.Tags.database)
 
 

@@ -176,11 +176,16 @@ LOCAL_SUPERVISOR_TOKEN = env.secret("LOCAL_SUPERVISOR_TOKEN") or ""
 MODAL_TOKEN_ID = env.text("MODAL_TOKEN_ID", "")
 MODAL_TOKEN_SECRET = env.secret("MODAL_TOKEN_SECRET") or ""
 MODAL_ENVIRONMENT = env.text("MODAL_ENVIRONMENT", "")
+# The model hub that `fetch_weights` downloads from; its token for weights that are given to some alone.
+HF_TOKEN = env.secret("HF_TOKEN") or ""
+HF_ENDPOINT = env.text("HF_ENDPOINT", "")
 REGION = env.text("WARMLINE_REGION", "local")
+EDGE_REGION_HEADER = env.text("EDGE_REGION_HEADER", "")
 # Managed services. Only the operator says where they are: tenants' keys go there.
 ELEVENLABS_URL = env.text("WORKER_ELEVENLABS_URL", "https://api.elevenlabs.io").rstrip("/")
 CARTESIA_URL = env.text("WORKER_CARTESIA_URL", "https://api.cartesia.ai").rstrip("/")
 DEEPGRAM_URL = env.text("WORKER_DEEPGRAM_URL", "https://api.deepgram.com").rstrip("/")
+OPENAI_REALTIME_URL = env.text("WORKER_OPENAI_REALTIME_URL", "wss://api.openai.com/v1/realtime").rstrip("/")
 # Read by workers; here so that checks and pages can say whether a language model is set.
 LLM_BASE_URL = env.text("LLM_BASE_URL", "")
 LLM_API_KEY = env.secret("LLM_API_KEY") or ""

@@ -1,4 +1,4 @@
-"""What is encrypted with the tenant's key: what was said in calls, and keys of services that its agents use.
+"""What is encrypted with the tenant's key: what was said in calls, and keys of services and accounts that it uses.
 
 Calls are named by plain ids: these tables may live in another database than the calls do.
 """
@@ -85,6 +85,7 @@ class ServiceKey(TenantOwned):
         ELEVENLABS = "elevenlabs", "ElevenLabs"
         CARTESIA = "cartesia", "Cartesia"
         DEEPGRAM = "deepgram", "Deepgram"
+        OPENAI = "openai", "OpenAI"
 
     provider = models.CharField(max_length=20, choices=Provider.choices)
     secret = EncryptedTextField()
@@ -98,3 +99,16 @@ class ServiceKey(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.get_provider_display()} …{self.last_four}"
+
+
+class AccountCredentials(TenantOwned):
+    """What opens an account that a tenant has with a provider of containers. The account is named by its plain id."""
+
+    account_id = models.UUIDField()
+    credentials = EncryptedJSONField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "account_id"], name="credentials_once_per_account")]
+
+    def __str__(self) -> str:
+        return f"Credentials of {self.account_id}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.utils import timezone
 
+from agents import engines
 from content import crypto
 from content.keys import tenant_key_async
 from content.models import ServiceKey
@@ -40,16 +41,20 @@ class Answer(enum.Enum):
     """It could not be asked."""
 
 
-def providers_of(config: Mapping[str, Any]) -> list[str]:
-    """Return the managed services that an agent's configuration names."""
-    if config.get("engine") != "cascade":
-        return []
-    return [provider for part in ("stt", "tts") if (provider := config.get(part)) in ServiceKey.Provider.values]
+def services_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the managed services that an agent's configuration names, by what they do: `stt`, `tts`, or `engine`."""
+    match config.get("engine"):
+        case engines.OPENAI_REALTIME:
+            return {"engine": ServiceKey.Provider.OPENAI.value}
+        case "cascade":
+            chosen = {part: config.get(part) for part in ("stt", "tts")}
+            return {part: provider for part, provider in chosen.items() if provider in ServiceKey.Provider.values}
+    return {}
 
 
 def missing_keys(config: Mapping[str, Any]) -> list[str]:
     """Return the names of services that a configuration uses and the entered tenant has no key for."""
-    wanted = providers_of(config)
+    wanted = list(services_of(config).values())
     saved = set(ServiceKey.objects.filter(provider__in=wanted).values_list("provider", flat=True))
     return [ServiceKey.Provider(provider).label for provider in wanted if provider not in saved]
 
@@ -105,6 +110,7 @@ def ask_provider(provider: str, secret: str) -> Answer:
             {"X-API-Key": secret, "Cartesia-Version": "2024-11-13"},
         ),
         "deepgram": (f"{settings.DEEPGRAM_URL}/v1/auth/token", {"Authorization": f"Token {secret}"}),
+        "openai": (f"{_beside(settings.OPENAI_REALTIME_URL)}/models", {"Authorization": f"Bearer {secret}"}),
     }[provider]
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=CHECK_SECONDS) as answer:
@@ -122,6 +128,14 @@ def ask_provider(provider: str, secret: str) -> Answer:
 def _lacks_permission(body: bytes) -> bool:
     """Return whether the key is known, and only may not do this."""
     try:
-        return json.loads(body)["detail"]["status"] == "missing_permissions"
+        document = json.loads(body)
+        if "error" in document:
+            return "insufficient permissions" in document["error"]["message"]
+        return document["detail"]["status"] == "missing_permissions"
     except (ValueError, KeyError, TypeError):
         return False
+
+
+def _beside(websocket_url: str) -> str:
+    """Return where the plain requests of a service go that has a WebSocket in the same folder."""
+    return f"http{websocket_url.removeprefix('ws').rpartition('/')[0]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from provisioning.models import Container, CostEntry, Deployment, Pool
+from provisioning.models import Account, BilledHour, Container, CostEntry, Deployment, Pool, PriceList
 from tenants.admin import ReadOnlyAdmin
 
 
@@ -62,3 +62,38 @@ class CostEntryAdmin(ReadOnlyAdmin):
     list_filter = ["part", "source"]
     search_fields = ["tenant__name", "container"]
     list_select_related = ["tenant"]
+
+
+@admin.register(BilledHour)
+class BilledHourAdmin(ReadOnlyAdmin):
+    """What providers billed; with no deployment, it carries our labels and is none of those we know."""
+
+    list_display = [
+        "begins_at",
+        "tenant",
+        "deployment_name",
+        "billed_nano_dollars",
+        "estimated_nano_dollars",
+        "is_known",
+    ]
+    list_filter = ["backend", ("deployment", admin.EmptyFieldListFilter)]
+    search_fields = ["deployment_name", "tenant__name"]
+    list_select_related = ["tenant"]
+
+    @admin.display(boolean=True, description="known")
+    def is_known(self, hour: BilledHour) -> bool:
+        return hour.deployment_id is not None
+
+
+@admin.register(Account)
+class AccountAdmin(ReadOnlyAdmin):
+    list_display = ["tenant", "backend", "name", "last_four", "saved_at", "left_at", "forgotten_at", "bill_problem"]
+    list_filter = ["backend"]
+    search_fields = ["name", "tenant__name"]
+    list_select_related = ["tenant"]
+
+
+@admin.register(PriceList)
+class PriceListAdmin(ReadOnlyAdmin):
+    list_display = ["backend", "since", "rates", "read_at"]
+    list_filter = ["backend"]

@@ -25,6 +25,7 @@ from provisioning.backends.contract import (
     BackendError,
     BackendUnreachable,
     ContainerReport,
+    CredentialsRefused,
     DeploymentReport,
     DeploymentUnknown,
     SessionUnavailable,
@@ -49,16 +50,20 @@ QUIET_SECONDS = 5.0
 LONGEST_DRAIN = datetime.timedelta(hours=1)
 
 
-def apply_pool(tenant_id: uuid.UUID, pool_id: uuid.UUID) -> bool:
-    """Bring a pool about, deploying where needed; return False where another process is at it."""
+def apply_pool(tenant_id: uuid.UUID, pool_id: uuid.UUID, *, at: datetime.datetime | None = None) -> bool:
+    """Bring a pool about, deploying where needed; return False where another process is at it.
+
+    Args:
+        at: the moment for which its warm hours are asked; None: now.
+    """
     with locking() as locks, only_one(locks, _lock_name(pool_id)) as is_ours:
         if not is_ours:
             return False
         with enter_tenant(tenant_id):
             wanted = _wanted_deployment(pool_id)
         if wanted is not None and wanted.state in Deployment.UNFINISHED and wanted.is_due:
-            _deploy(wanted)
-        _tend(tenant_id, pool_id)
+            _deploy(wanted, at)
+        _tend(tenant_id, pool_id, at)
         return True
 
 
@@ -99,12 +104,12 @@ def _wanted_deployment(pool_id: uuid.UUID) -> Deployment | None:
 
 
 # --- deploying -------------------------------------------------------------------------------------------------------
-def _deploy(deployment: Deployment) -> None:
+def _deploy(deployment: Deployment, at: datetime.datetime | None) -> None:
     """Take a deployment from pending to ready, or to where it is primed, or note why not."""
     with _in(deployment):
         if deployment.state == Deployment.State.PENDING:
             deployment.start_deploying()
-        autoscaling = deployment.pool.autoscaling
+        autoscaling = deployment.pool.autoscaling_at(at or timezone.now())
     spec = deployment.specification
     try:
         _ask(deployment, lambda backend: backend.deploy(spec, autoscaling))
@@ -153,16 +158,19 @@ def _note_failure(deployment: Deployment, problem: BackendError) -> None:
 
 
 # --- tending ---------------------------------------------------------------------------------------------------------
-def _tend(tenant_id: uuid.UUID, pool_id: uuid.UUID) -> None:
+def _tend(tenant_id: uuid.UUID, pool_id: uuid.UUID, at: datetime.datetime | None = None) -> None:
     with enter_tenant(tenant_id):
         pool = Pool.objects.get(pk=pool_id)
         _retire_replaced(pool)
-        standing = list(pool.deployments.standing().select_related("pool"))
+        standing = list(pool.deployments.standing().select_related("pool__tenant"))
     for deployment in standing:
         try:
-            _tend_deployment(deployment)
+            _tend_deployment(deployment, at or timezone.now())
         except BackendError as problem:
             _note_problem(deployment, problem.sentence)
+            if isinstance(problem, CredentialsRefused) and _has_drained_long(deployment):
+                # Nobody here can stop it any more: the account's owner took the token back.
+                _become_stopped(deployment, StopReason.LOST)
 
 
 def _retire_replaced(pool: Pool) -> None:
@@ -188,9 +196,9 @@ def _retire(deployment: Deployment) -> None:
         _note(deployment, "deployment.draining")
 
 
-def _tend_deployment(deployment: Deployment) -> None:
+def _tend_deployment(deployment: Deployment, at: datetime.datetime) -> None:
     is_draining = deployment.state == Deployment.State.DRAINING
-    wanted = deployment.pool.autoscaling
+    wanted = deployment.pool.autoscaling_at(at)
     if is_draining:
         wanted = Autoscaling(max_containers=wanted.max_containers, scaledown_window_seconds=2)
     try:
@@ -198,6 +206,8 @@ def _tend_deployment(deployment: Deployment) -> None:
             _ask(deployment, lambda backend: backend.scale(deployment.ref, wanted))
             with _in(deployment):
                 deployment.remember_scaling(wanted)
+                if deployment.pool.warm_hours and not is_draining:
+                    _note(deployment, "deployment.scaled", **dataclasses.asdict(wanted))
         elif deployment.was_followed_lately:
             return
         report = _ask(deployment, lambda backend: backend.status(deployment.ref))
@@ -237,7 +247,12 @@ def _bring_back(deployment: Deployment, autoscaling: Autoscaling) -> DeploymentR
 def _is_drained(deployment: Deployment, report: DeploymentReport) -> bool:
     draining_for = timezone.now() - deployment.state_changed_at
     is_quiet = report.is_idle and draining_for.total_seconds() > QUIET_SECONDS
-    return is_quiet or draining_for > LONGEST_DRAIN
+    return is_quiet or _has_drained_long(deployment)
+
+
+def _has_drained_long(deployment: Deployment) -> bool:
+    is_draining = deployment.state == Deployment.State.DRAINING
+    return is_draining and timezone.now() - deployment.state_changed_at > LONGEST_DRAIN
 
 
 def _stop(deployment: Deployment) -> None:

@@ -107,7 +107,12 @@ class Settlement(Generic[Key]):
 
 
 def settle(
-    *, stretch: Interval, ready_ms: int, sessions: Mapping[Key, Interval], rate_nano_dollars_per_second: int
+    *,
+    stretch: Interval,
+    ready_ms: int,
+    sessions: Mapping[Key, Interval],
+    rate_nano_dollars_per_second: int,
+    shared_over: Interval | None = None,
 ) -> Settlement[Key]:
     """Share the cost of a stretch of a container's life among the sessions in it.
 
@@ -117,22 +122,55 @@ def settle(
     Args:
         stretch: what is settled now, from 0 or where the last settlement ended.
         ready_ms: when it could talk; before that it was starting.
+        shared_over: a longer stretch whose sessions share in idle time and cold start; this one alone where it is left
+            out.
     """
     rate = rate_nano_dollars_per_second
-    total = cost_of(stretch.end_ms, rate) - cost_of(stretch.start_ms, rate)
-    ready = Interval(max(stretch.start_ms, ready_ms), stretch.end_ms)
-    served = {key: part for key, held in sessions.items() if (part := held.within(ready)).milliseconds}
-    shares = shared_milliseconds(served)
-    cold_ms = stretch.milliseconds - ready.milliseconds
-    idle_ms = ready.milliseconds - sum(shares.values())
     if not stretch.milliseconds:
         return Settlement({}, {}, {})
+    total = cost_of(stretch.end_ms, rate) - cost_of(stretch.start_ms, rate)
+    shares = _served(sessions, stretch, ready_ms)
+    ready = Interval(max(stretch.start_ms, ready_ms), stretch.end_ms)
+    cold_ms = stretch.milliseconds - ready.milliseconds
+    idle_ms = ready.milliseconds - sum(shares.values())
     cold, idle, *active = split_exactly(total, [cold_ms, idle_ms, *shares.values()])
-    if not served:
+    sharing = _served(sessions, shared_over or stretch, ready_ms)
+    if not sharing:
         return Settlement({}, {}, {}, unserved_cold_start=cold, unserved_idle=idle)
-    weights = list(shares.values())
+    weights = list(sharing.values())
     return Settlement(
-        active=dict(zip(served, active, strict=True)),
-        cold_start=dict(zip(served, split_exactly(cold, weights), strict=True)),
-        idle=dict(zip(served, split_exactly(idle, weights), strict=True)),
+        active=dict(zip(shares, active, strict=True)),
+        cold_start=dict(zip(sharing, split_exactly(cold, weights), strict=True)),
+        idle=dict(zip(sharing, split_exactly(idle, weights), strict=True)),
     )
+
+
+def _served(sessions: Mapping[Key, Interval], stretch: Interval, ready_ms: int) -> dict[Key, Fraction]:
+    """Return the shares of those who were there in a stretch, once the container could talk."""
+    ready = Interval(max(stretch.start_ms, ready_ms), stretch.end_ms)
+    return shared_milliseconds(
+        {key: part for key, held in sessions.items() if (part := held.within(ready)).milliseconds}
+    )
+
+
+def billed_corrections(
+    spent: Mapping[Key, int], *, estimated: Mapping[Key, int], billed: int, nobody: Key
+) -> dict[Key, int]:
+    """Return what is to be added to each part of what was spent, so that together they are what was billed.
+
+    Each part comes to its share of the bill, in proportion to the estimate of it, by largest remainder.
+
+    Args:
+        spent: nano-dollars by part: the estimate, and what earlier bills have added to it.
+        estimated: the estimate alone, of the same parts.
+        billed: nano-dollars.
+        nobody: the part that a bill goes to where nothing was estimated.
+    """
+    weights = {key: max(0, estimated.get(key, 0)) for key in spent}
+    if not any(weights.values()):
+        weights = {nobody: 1}
+    sign = -1 if billed < 0 else 1  # a credit
+    shares = [sign * share for share in split_exactly(abs(billed), list(weights.values()))]
+    wanted = dict(zip(weights, shares, strict=True))
+    parts = dict.fromkeys([*spent, *wanted])
+    return {key: wanted.get(key, 0) - spent.get(key, 0) for key in parts}

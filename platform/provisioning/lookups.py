@@ -9,11 +9,11 @@ PLACES = register_lookup(
         "warmline_places",
         arguments="of_worker varchar",
         returns="""TABLE (pool_id uuid, deployment_id uuid, owner_id uuid, name varchar, backend varchar,
-            worker varchar, region varchar, rate_nano_dollars_per_second bigint, is_own boolean)""",
+            worker varchar, region varchar, rate_nano_dollars_per_second bigint, is_own boolean, account text)""",
         # For the entered tenant alone: its own pools, and the shared ones of the operator's tenant.
         body="""SELECT deployment.pool_id, deployment.id, deployment.tenant_id, deployment.name, deployment.backend,
                     deployment.worker, deployment.region, deployment.rate_nano_dollars_per_second,
-                    deployment.tenant_id = entered.id
+                    deployment.tenant_id = entered.id, coalesce(deployment.spec ->> 'account', '')
                 FROM provisioning_deployment deployment
                 JOIN provisioning_pool pool ON pool.id = deployment.pool_id
                 JOIN tenants_tenant owner ON owner.id = deployment.tenant_id

@@ -30,10 +30,18 @@ class Place:
     region: str
     rate_nano_dollars_per_second: int
     is_own: bool
+    account: str = ""
+    """Of the owner, where it stands in one of its own: see DeploymentRef."""
 
     @property
     def ref(self) -> DeploymentRef:
-        return DeploymentRef(name=self.name, worker=self.worker, region=self.region, tenant_id=str(self.owner_id))
+        return DeploymentRef(
+            name=self.name,
+            worker=self.worker,
+            region=self.region,
+            tenant_id=str(self.owner_id),
+            account=self.account,
+        )
 
 
 async def find_places(

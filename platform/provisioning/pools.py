@@ -10,30 +10,38 @@ from django.utils import timezone
 
 from billing.entitlements import entitlements_of
 from provisioning import tasks
+from provisioning.backends import pool_presets
 from provisioning.models import Pool
+from provisioning.models.pools import Worker
+from provisioning.regions import REGIONS
+from provisioning.warm_hours import read_windows
 from tenants import audit
 from tenants.models import Tenant, User
 from tenants.ownership import entered_tenant_id
 from tenants.scope import current_alias
 from tenants.tasks import delay_on_commit
 
-CHANGEABLE = (*Pool.SPEC_FIELDS, *Pool.AUTOSCALING_FIELDS)
+CHANGEABLE = (*Pool.SPEC_FIELDS, *Pool.AUTOSCALING_FIELDS, "warm_hours")
 
 
 def create_pool(*, actor: User | None, **fields: Any) -> Pool:
-    """Make a pool of the entered tenant, and have it deployed.
+    """Make a pool of the entered tenant, and have it deployed. What is not said of it is as its worker needs it there.
 
     Raises:
         ValidationError: a field, or what the plan allows.
     """
     pool = Pool(tenant_id=entered_tenant_id(), **fields)
+    if pool.worker in Worker.values:
+        for name, value in pool_presets(pool.backend, pool.worker).items():
+            if name not in fields:
+                setattr(pool, name, value)
     _check(pool)
     pool.save(force_insert=True)
     audit.record(
         action="pool.created",
         target=pool,
         actor=actor,
-        details={name: getattr(pool, name) for name in ("backend", *CHANGEABLE)},
+        details={name: _told(name, getattr(pool, name)) for name in ("backend", *CHANGEABLE)},
     )
     _apply(pool)
     return pool
@@ -56,7 +64,8 @@ def change_pool(*, pool: Pool, actor: User | None, **changes: Any) -> Pool:
         if not set(changed).isdisjoint(Pool.SPEC_FIELDS):
             pool.snapshots_given_up_at = None  # another specification may do better
         _save(pool, *changed, "snapshots_given_up_at")
-        audit.record(action="pool.changed", target=pool, actor=actor, details=changed)
+        told = {name: [_told(name, value) for value in values] for name, values in changed.items()}
+        audit.record(action="pool.changed", target=pool, actor=actor, details=told)
     return pool
 
 
@@ -83,6 +92,32 @@ def try_again(*, pool: Pool, actor: User | None) -> None:
     audit.record(action="pool.tried_again", target=pool, actor=actor)
 
 
+def deploy_again(backend: str) -> None:
+    """Bring about all pools of a backend anew: they are to stand in another account."""
+    for pool in Pool.objects.enabled().filter(backend=backend):
+        _save(pool)
+
+
+def choose_region(*, tenant: Tenant, region: str, actor: User | None) -> None:
+    """Say where the entered tenant's callers mostly are: pools there are tried first. "local": nowhere in particular.
+
+    Raises:
+        ValidationError
+    """
+    if region not in REGIONS:
+        raise ValidationError({"region": f"Choose one of {', '.join(REGIONS)}."})
+    if region != tenant.region:
+        details = {"region": [tenant.region, region]}
+        tenant.region = region
+        tenant.save(update_fields=["region"])
+        audit.record(action="tenant.changed", target=tenant.name, actor=actor, details=details)
+
+
+def _told(name: str, value: Any) -> Any:
+    """Return a field's value as the audit trail tells it."""
+    return [str(window) for window in read_windows(value)] if name == "warm_hours" else value
+
+
 def _save(pool: Pool, *fields: str) -> None:
     pool.changed_at = timezone.now()
     pool.save(update_fields=[*fields, "changed_at"])
@@ -105,19 +140,21 @@ def _check(pool: Pool) -> None:
     entitlements = entitlements_of()
     others = Pool.objects.enabled().exclude(pk=pool.pk)
     elsewhere = others.warm_containers()
-    if pool.min_containers and elsewhere + pool.min_containers > entitlements.warm_containers:
+    most_warm = pool.most_warm_containers
+    if most_warm and elsewhere + most_warm > entitlements.warm_containers:
+        field = "min_containers" if most_warm == pool.min_containers else "warm_hours"
         raise ValidationError(
             {
-                "min_containers": f"The {entitlements.plan} plan keeps up to {entitlements.warm_containers} containers "
+                field: f"The {entitlements.plan} plan keeps up to {entitlements.warm_containers} containers "
                 f"warm, and your other pools have {elsewhere}."
             }
         )
     regions = set(others.values_list("region", flat=True)) | {pool.region}
     if len(regions) > entitlements.regions:
         raise ValidationError(
-            {"region": f"The {entitlements.plan} plan serves up to {entitlements.regions} regions: {_listed(regions)}."}
+            {
+                "region": f"The {entitlements.plan} plan serves up to {entitlements.regions} "
+                f"region{'s' if entitlements.regions != 1 else ''}, and with this pool you would have "
+                f"{len(regions)}: {', '.join(sorted(regions))}."
+            }
         )
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(names))

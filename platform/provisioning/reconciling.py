@@ -13,7 +13,7 @@ from django.db import connections
 
 from provisioning import applying
 from provisioning.backends import make_backend
-from provisioning.backends.contract import BackendError, DeploymentRef
+from provisioning.backends.contract import AccountRef, BackendError, DeploymentRef
 from provisioning.locks import locking, only_one
 from provisioning.models import Pool
 from tenants import audit
@@ -35,6 +35,7 @@ LIVE_NAMES = """
     SELECT name FROM provisioning_deployment WHERE backend = %s AND state NOT IN ('stopped', 'failed')
 """
 BACKENDS_IN_USE = "SELECT backend FROM provisioning_pool UNION SELECT backend FROM provisioning_deployment"
+OWN_ACCOUNTS = "SELECT tenant_id, id FROM provisioning_account WHERE backend = %s AND forgotten_at IS NULL"
 
 
 def reconcile() -> list[tuple[uuid.UUID, uuid.UUID]]:
@@ -56,18 +57,27 @@ def _reconcile() -> list[tuple[uuid.UUID, uuid.UUID]]:
             except Exception:
                 # One pool's trouble is not to keep the others from being looked at.
                 log.exception("pool.not_reconciled", pool_id=str(pool_id))
-    for (backend,) in _rows(BACKENDS_IN_USE):
+    for backend, account in _accounts():
         try:
-            _stop_orphans(backend)
+            _stop_orphans(backend, account)
         except BackendError as problem:
             # Its deployments have this problem noted.
             log.debug("backend.away", backend=backend, problem=problem.sentence)
     return to_apply
 
 
-def _stop_orphans(backend: str) -> None:
+def _accounts() -> list[tuple[str, AccountRef | None]]:
+    """Return all accounts of the backends in use: the operator's, and those that tenants brought."""
+    accounts: list[tuple[str, AccountRef | None]] = []
+    for (backend,) in _rows(BACKENDS_IN_USE):
+        own = [AccountRef(str(tenant_id), str(account_id)) for tenant_id, account_id in _rows(OWN_ACCOUNTS, backend)]
+        accounts += [(backend, account) for account in (None, *own)]
+    return accounts
+
+
+def _stop_orphans(backend: str, account: AccountRef | None) -> None:
     """Stop deployments of this installation that no row wants: what a killed process left behind."""
-    standing = async_to_sync(_standing)(backend)
+    standing = async_to_sync(_standing)(backend, account)
     # Read after the backend was asked: a row is committed before its deployment is made.
     wanted = {name for (name,) in _rows(LIVE_NAMES, backend)}
     orphans = [ref for ref in standing if ref.name not in wanted]
@@ -94,9 +104,9 @@ def differences() -> list[applying.Difference]:
     for tenant_id, pool_id in _rows(POOLS):
         with enter_tenant(tenant_id):
             found += applying.differences_of(Pool.objects.get(pk=pool_id))
-    for (backend,) in _rows(BACKENDS_IN_USE):
+    for backend, account in _accounts():
         try:
-            standing = async_to_sync(_standing)(backend)
+            standing = async_to_sync(_standing)(backend, account)
         except BackendError as problem:
             found.append(applying.Difference(backend, f"cannot be asked: {problem.sentence}"))
             continue
@@ -106,9 +116,11 @@ def differences() -> list[applying.Difference]:
     return found
 
 
-async def _standing(name: str) -> Sequence[DeploymentRef]:
+async def _standing(name: str, account: AccountRef | None) -> Sequence[DeploymentRef]:
     async with make_backend(name) as backend:
-        return await backend.deployments()
+        standing = await backend.deployments(account)
+    # In an account of its own a tenant writes what labels it likes: they speak of itself alone.
+    return [ref for ref in standing if account is None or ref.tenant_id == account.tenant_id]
 
 
 async def _stop(name: str, refs: Sequence[DeploymentRef]) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 
 from django.utils import timezone
 
-from provisioning.backends.contract import ContainerState
+from provisioning.backends.contract import Autoscaling, ContainerState
 from provisioning.models import Container, CostEntry, Deployment, Pool
+from provisioning.warm_hours import Kept, WarmWindow
 
 BOOTS = ("warm", "restored", "cold")
 
@@ -22,6 +23,8 @@ class PoolStanding:
 
     pool: Pool
     state: str
+    is_serving: bool
+    """A deployment takes calls, which need not be the newest."""
     problem: str
     containers: Counter[str]
     sessions: int
@@ -29,6 +32,11 @@ class PoolStanding:
     """Containers started today, by how."""
     cost_nano_dollars: int
     """Of today: calls and waiting."""
+    wanted: Autoscaling
+    """Now."""
+    window: WarmWindow | None
+    """The one of its warm hours that holds now."""
+    next_change: tuple[datetime.datetime, Kept] | None
 
     @property
     def ready(self) -> int:
@@ -56,8 +64,10 @@ def pool_standings(pools: Iterable[Pool] | None = None) -> list[PoolStanding]:
     chosen = list(Pool.objects.select_related("tenant") if pools is None else pools)
     if not chosen:
         return []
+    now = timezone.now()
     today = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
     deployments = _newest_deployments(chosen)
+    serving = set(Deployment.objects.ready().filter(pool__in=chosen).values_list("pool_id", flat=True))
     containers = _running_containers(chosen)
     boots = _boots_since(today, chosen)
     costs = CostEntry.objects.since(today).by_pool()
@@ -65,11 +75,15 @@ def pool_standings(pools: Iterable[Pool] | None = None) -> list[PoolStanding]:
         PoolStanding(
             pool=pool,
             state=_state(pool, deployments.get(pool.pk)),
+            is_serving=pool.pk in serving,
             problem=deployments[pool.pk].problem if pool.pk in deployments else "",
             containers=Counter(container.state for container in containers.get(pool.pk, [])),
             sessions=sum(container.sessions or 0 for container in containers.get(pool.pk, [])),
             boots=boots.get(pool.pk, Counter()),
             cost_nano_dollars=costs.get(pool.pk, 0),
+            wanted=pool.autoscaling_at(now),
+            window=pool.schedule.window_at(now) if pool.warm_hours else None,
+            next_change=pool.schedule.next_change(now) if pool.warm_hours else None,
         )
         for pool in chosen
     ]

@@ -1,4 +1,4 @@
-"""What Celery does for pools. Tasks take ids and call once; how it is done is in `applying` and `settling`."""
+"""What Celery does for pools. Tasks take ids and call once; how it is done is in the modules that they name."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import uuid
 import structlog
 from celery import shared_task
 
-from provisioning import applying, reconciling, settling
+from provisioning import applying, correcting, forgetting, importing, pricing, reconciling, settling
 
 log = structlog.get_logger(__name__)
 
 RECONCILE_SECONDS = 3.0
 SETTLE_SECONDS = 60.0
+BILLS_SECONDS = 1800.0
+PRICES_SECONDS = 3600.0
 BEAT_SCHEDULE = {
     # A run that could not start in time is of no use any more: the next one does its work.
     "reconcile pools": {
@@ -24,6 +26,16 @@ BEAT_SCHEDULE = {
         "task": "provisioning.settle_containers",
         "schedule": SETTLE_SECONDS,
         "options": {"expires": SETTLE_SECONDS},
+    },
+    "import bills": {
+        "task": "provisioning.import_bills",
+        "schedule": BILLS_SECONDS,
+        "options": {"expires": BILLS_SECONDS},
+    },
+    "read prices": {
+        "task": "provisioning.read_prices",
+        "schedule": PRICES_SECONDS,
+        "options": {"expires": PRICES_SECONDS},
     },
 }
 
@@ -47,3 +59,17 @@ def reconcile() -> None:
 @shared_task(name="provisioning.settle_containers")
 def settle_containers() -> int:
     return settling.settle_containers()
+
+
+@shared_task(name="provisioning.import_bills")
+def import_bills() -> None:
+    """Read what providers billed, bring the ledger to it, and let go of accounts whose last hour is on the bill."""
+    importing.import_bills()
+    correcting.correct_hours()
+    forgetting.forget_left_accounts()
+
+
+@shared_task(name="provisioning.read_prices")
+def read_prices() -> int:
+    """Read providers' prices, once a day."""
+    return pricing.read_prices()

@@ -41,6 +41,8 @@ class Request:
     secret: str = dataclasses.field(repr=False)
     origin: str = ""
     address: str = ""
+    region: str = ""
+    """Near the caller, where that is known."""
     received_at: datetime.datetime = dataclasses.field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
 
 
@@ -93,7 +95,7 @@ async def admit(pool: AsyncConnectionPool[Any], request: Request, options: Optio
             refusal = _refusal(request, entered, standing)
             # A ticket stays used when its call is refused.
             if refusal is None:
-                admitted = _admitted(entered, standing, options)
+                admitted = _admitted(request, entered, standing, options)
                 await _open(connection, admitted, standing, request, options)
     if refusal is not None:
         raise Refused(refusal)
@@ -142,7 +144,7 @@ def _parts_of_origin(origin: str) -> tuple[str, str] | None:
     return (parts.scheme, parts.netloc) if parts.scheme and parts.netloc else None
 
 
-def _admitted(entered: Any, standing: Any, options: Options) -> Admitted:
+def _admitted(request: Request, entered: Any, standing: Any, options: Options) -> Admitted:
     asked_seconds = getattr(entered, "max_seconds", None) or options.max_call_seconds
     return Admitted(
         call_id=uuid.uuid4(),
@@ -150,7 +152,7 @@ def _admitted(entered: Any, standing: Any, options: Options) -> Admitted:
         tenant_id=standing.tenant_id,
         tenant_name=standing.tenant_name,
         time_zone=standing.time_zone,
-        region=standing.region,
+        region=request.region or _region_of_tenant(standing.region) or options.region,
         agent_id=standing.agent_id,
         agent_slug=standing.agent_slug,
         agent_name=standing.agent_name,
@@ -160,6 +162,11 @@ def _admitted(entered: Any, standing: Any, options: Options) -> Admitted:
         max_seconds=min(asked_seconds, options.max_call_seconds),
         resume_token=secrets.token_urlsafe(24),
     )
+
+
+def _region_of_tenant(region: str) -> str:
+    """Return where a tenant's callers mostly are. "local" names no place: it is this installation's own."""
+    return "" if region == "local" else region
 
 
 async def _open(

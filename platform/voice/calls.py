@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import structlog
 from psycopg.rows import namedtuple_row
+from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from content.transcripts import append_lines
@@ -250,6 +251,7 @@ def checkpoint_values(call: OngoingCall) -> dict[str, Any]:
         "audio_out_messages": call.from_worker.messages,
         "audio_out_bytes": call.from_worker.bytes,
         "discarded_messages": call.from_caller.discarded + call.from_worker.discarded,
+        "refused_places": Jsonb(call.refused_places),
     }
 
 
@@ -275,6 +277,7 @@ def session_values(call: OngoingCall, session: HeldSession) -> dict[str, Any]:
         "call_id": call.call_id,
         "pool_id": session.pool_id,
         "deployment_id": session.deployment_id,
+        "region": session.region,
         "container": session.container,
         "backend_ref": session.backend_ref,
         "rate_nano_dollars_per_second": session.rate_nano_dollars_per_second,

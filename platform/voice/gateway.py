@@ -32,6 +32,7 @@ from voice.reaching import reached_worker
 from voice.relay import pump, run_until_first, splice
 from voice.sockets import CallerFault, CallerSocket, SideLost, WorkerSocket, WorkerUnavailable
 from voice.starting import parts_of, services_of, start_of, warn_before_seconds
+from voice.whereabouts import region_of_request
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("warmline.gateway")
@@ -68,7 +69,7 @@ class Gateway:
         except SideLost:
             return
         # A task of its own: a server that gives up on the request does not cut short the call's end.
-        task = asyncio.create_task(self._serve(caller, _read_request(scope), began), name="call")
+        task = asyncio.create_task(self._serve(caller, _read_request(scope, self.options), began), name="call")
         self.calls.add(task)
         task.add_done_callback(self.calls.discard)
         await asyncio.shield(task)
@@ -119,7 +120,7 @@ class Gateway:
             began=began,
             setup_ms=round((time.monotonic() - began) * 1000),
         )
-        call.region = admitted.region
+        call.region = call.caller_region = admitted.region
         trace.get_current_span().set_attributes(
             {"call.id": str(call.call_id), "tenant.id": str(call.tenant_id), "agent": admitted.agent_slug}
         )
@@ -378,7 +379,7 @@ def _waits_since(since: float | None, at: float) -> float:
     return 0.0 if since is None else at - since
 
 
-def _read_request(scope: Mapping[str, Any]) -> Request | None:
+def _read_request(scope: Mapping[str, Any], options: Options) -> Request | None:
     address = read_path(scope["path"])
     if address is None:
         return None
@@ -389,5 +390,6 @@ def _read_request(scope: Mapping[str, Any]) -> Request | None:
         secret=address[1],
         origin=headers.get(b"origin", b"").decode("latin-1"),
         address=client[0] if client else "",
+        region=region_of_request(scope.get("query_string", b""), headers, edge_header=options.edge_region_header),
         received_at=now(),
     )

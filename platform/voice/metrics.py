@@ -14,6 +14,9 @@ _SECONDS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.4, 2.0, 3.0, 5.0, 10.0, 30.0, 
 
 LIVE_CALLS = Gauge("warmline_gateway_live_calls", "Calls that this gateway holds now.")
 REFUSALS = Counter("warmline_gateway_refusals_total", "Callers refused, by close code.", ["reason"])
+REFUSED_PLACES = Counter(
+    "warmline_gateway_refused_places_total", "Places in which no session could be had.", ["region", "reason"]
+)
 CALLS = Counter("warmline_gateway_calls_total", "Calls ended, by reason and boot.", ["end_reason", "boot"])
 MESSAGES = Counter("warmline_gateway_messages_total", "Messages passed on.", ["direction"])
 BYTES = Counter("warmline_gateway_bytes_total", "Bytes passed on.", ["direction"])

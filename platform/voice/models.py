@@ -64,7 +64,15 @@ class Call(TenantOwned):
     close_code = models.PositiveSmallIntegerField(null=True)
     epoch = models.PositiveIntegerField(default=1, help_text="Who may close: a writer with an older epoch may not.")
     # Pools may be the operator's, shared by tenants: no constraint, and their rows may not be visible from here.
-    region = models.CharField(max_length=32, blank=True)
+    region = models.CharField(max_length=32, blank=True, help_text="In which it was held.")
+    caller_region = models.CharField(
+        max_length=32, blank=True, default="", db_default="", help_text="Near the caller: tried first."
+    )
+    refused_places = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        help_text="Where no session could be had, and why.",
+    )
     pool_id = models.UUIDField(null=True)
     deployment_id = models.UUIDField(null=True)
 
@@ -163,6 +171,7 @@ class Session(TenantOwned):
     role = models.CharField(max_length=8, choices=Role.choices, default=Role.ENGINE)
     pool_id = models.UUIDField(null=True)
     deployment_id = models.UUIDField(null=True)
+    region = models.CharField(max_length=32, blank=True, default="", db_default="")
     container = models.CharField(max_length=120, blank=True)
     backend_ref = models.CharField(max_length=255, blank=True)
     granted_at = models.DateTimeField(default=timezone.now)

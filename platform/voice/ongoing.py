@@ -94,6 +94,9 @@ class OngoingCall:
         self.began = began
         self.setup_ms = setup_ms
         self.region = ""
+        """In which it is held; before it is, near the caller."""
+        self.caller_region = ""
+        self.refused_places: list[dict[str, Any]] = []
         self.ready: float | None = None
         self.ended: float | None = None
         self.ended_at: datetime.datetime | None = None
@@ -129,6 +132,10 @@ class OngoingCall:
     def grant_part(self, session: HeldSession) -> None:
         """Take in a session whose worker does a part of the engine's work."""
         self.sessions.append(session)
+
+    def note_refusal(self, *, region: str, is_own: bool, waited_ms: int, why: str) -> None:
+        """Remember a place that was tried and could not be had; `why` is the name of a close code."""
+        self.refused_places.append({"region": region, "is_own": is_own, "waited_ms": waited_ms, "why": why})
 
     def become_ready(self) -> None:
         self.ready = time.monotonic()
@@ -212,7 +219,8 @@ class OngoingCall:
 
     def _hear_part(self, document: dict[str, Any]) -> None:
         """Take in how a container that does a part of the work came to be."""
-        session = next((each for each in self.sessions if each.role == document.get("part") != "engine"), None)
+        last_first = reversed(self.sessions)  # those of a place that was given up come before
+        session = next((each for each in last_first if each.role == document.get("part") != "engine"), None)
         if session is None or not session.hear_boot(document):
             return self._complain("part metadata")
         self.news.set()

@@ -17,12 +17,16 @@ class Options:
     region: str
     internal_url: str
     """Where workers reach the tools' endpoint."""
+    edge_region_header: str = ""
+    """In which a network in front of the gateway says where a caller is: see voice.whereabouts."""
 
     max_call_seconds: int = 900
     """No call lasts longer, whatever its ticket says."""
     warn_before_seconds: int = 15
     reserve_seconds: float = 60.0
     """For a place on a container, its cold start included."""
+    place_seconds: float = 15.0
+    """For a place in one region while there is another to turn to; the last one has the time that is left."""
     handshake_seconds: float = 20.0
     """From connecting to a worker until it can talk."""
     checkpoint_seconds: float = 10.0
@@ -54,6 +58,7 @@ class Options:
             secret_key=settings.SECRET_KEY,
             region=settings.REGION,
             internal_url=settings.INTERNAL_URL,
+            edge_region_header=settings.EDGE_REGION_HEADER,
             **limits,
         )
 

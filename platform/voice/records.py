@@ -35,6 +35,7 @@ def call_record(call: Call) -> dict[str, Any]:
         "sessions": [
             {
                 "role": session.role,
+                "region": session.region,
                 "container": session.container,
                 "boot": session.boot,
                 "boot_ms": session.boot_ms,
@@ -45,6 +46,7 @@ def call_record(call: Call) -> dict[str, Any]:
             }
             for session in call.sessions.order_by("granted_at")
         ],
+        "refused_places": call.refused_places,
         "audio": {
             "in": {"messages": call.audio_in_messages, "bytes": call.audio_in_bytes},
             "out": {"messages": call.audio_out_messages, "bytes": call.audio_out_bytes},
@@ -66,6 +68,7 @@ def call_summary(call: Call) -> dict[str, Any]:
         "end_reason": call.end_reason,
         "close_code": call.close_code,
         "region": call.region,
+        "caller_region": call.caller_region,
         "started_at": _iso(call.started_at),
         "ended_at": _iso(call.ended_at),
         **{

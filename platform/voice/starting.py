@@ -12,7 +12,7 @@ from opentelemetry import propagate
 from psycopg_pool import AsyncConnectionPool
 
 from agents.start import agent_document
-from content.service_keys import providers_of, read_service_keys
+from content import service_keys
 from gpu_workers.protocol import Limits, Service, Start, ToolsEndpoint
 from tenants.scope import enter_tenant_async
 from voice.admission import Admitted
@@ -35,14 +35,13 @@ def parts_of(config: Mapping[str, Any]) -> list[str]:
 
 async def services_of(pool: AsyncConnectionPool[Any], admitted: Admitted, options: Options) -> dict[str, Service]:
     """Return the managed services that a call's agent uses, with the tenant's keys."""
-    providers = providers_of(admitted.config)
-    if not providers:
+    chosen = service_keys.services_of(admitted.config)
+    if not chosen:
         return {}
     async with asyncio.timeout(options.database_seconds), pool.connection() as connection, connection.transaction():
         await enter_tenant_async(connection, admitted.tenant_id)
-        keys = await read_service_keys(connection, admitted.tenant_id, providers)
-    chosen = ((part, admitted.config.get(part)) for part in PARTS)
-    return {part: Service(name, keys.get(name, "")) for part, name in chosen if name in providers}
+        keys = await service_keys.read_service_keys(connection, admitted.tenant_id, list(chosen.values()))
+    return {part: Service(name, keys.get(name, "")) for part, name in chosen.items()}
 
 
 def start_of(admitted: Admitted, options: Options, services: Mapping[str, Service]) -> Start:

@@ -59,12 +59,14 @@ ADMISSION_BY = {
 
 OPEN_CALL = """
     INSERT INTO voice_call (
-        id, tenant_id, agent_id, version_id, status, channel, end_reason, epoch, region, started_at, admitted_at,
-        last_checkpoint_at, duration_ms, boot, turns_count, audio_in_messages, audio_in_bytes, audio_out_messages,
-        audio_out_bytes, discarded_messages, cost_nano_dollars, caller_address_hash, resume_token_hash
+        id, tenant_id, agent_id, version_id, status, channel, end_reason, epoch, region, caller_region, started_at,
+        admitted_at, last_checkpoint_at, duration_ms, boot, turns_count, audio_in_messages, audio_in_bytes,
+        audio_out_messages, audio_out_bytes, discarded_messages, cost_nano_dollars, caller_address_hash,
+        resume_token_hash
     ) VALUES (
-        %(id)s, %(tenant_id)s, %(agent_id)s, %(version_id)s, 'opening', %(channel)s, '', 1, %(region)s, %(started_at)s,
-        clock_timestamp(), clock_timestamp(), 0, '', 0, 0, 0, 0, 0, 0, 0, %(caller_address_hash)s, %(resume_token_hash)s
+        %(id)s, %(tenant_id)s, %(agent_id)s, %(version_id)s, 'opening', %(channel)s, '', 1, %(region)s, %(region)s,
+        %(started_at)s, clock_timestamp(), clock_timestamp(), 0, '', 0, 0, 0, 0, 0, 0, 0, %(caller_address_hash)s,
+        %(resume_token_hash)s
     )
 """
 TAKE_LINE = """
@@ -84,7 +86,7 @@ CHECKPOINT = """
         boot = %(boot)s, boot_ms = %(boot_ms)s, turns_count = %(turns_count)s,
         audio_in_messages = %(audio_in_messages)s, audio_in_bytes = %(audio_in_bytes)s,
         audio_out_messages = %(audio_out_messages)s, audio_out_bytes = %(audio_out_bytes)s,
-        discarded_messages = %(discarded_messages)s
+        discarded_messages = %(discarded_messages)s, refused_places = %(refused_places)s
     WHERE id = %(id)s AND epoch = %(epoch)s AND status <> 'ended'
     RETURNING id
 """
@@ -125,11 +127,11 @@ KEEP_LINES = """
 """
 SAVE_SESSION = """
     INSERT INTO voice_session (
-        id, tenant_id, call_id, role, pool_id, deployment_id, container, backend_ref, granted_at, ended_at,
+        id, tenant_id, call_id, role, pool_id, deployment_id, region, container, backend_ref, granted_at, ended_at,
         reserve_ms, connect_ms, active_ms, rate_nano_dollars_per_second, boot, boot_ms, why_ended
     ) VALUES (
-        %(id)s, %(tenant_id)s, %(call_id)s, %(role)s, %(pool_id)s, %(deployment_id)s, %(container)s, %(backend_ref)s,
-        %(granted_at)s, %(ended_at)s, %(reserve_ms)s, %(connect_ms)s, %(active_ms)s,
+        %(id)s, %(tenant_id)s, %(call_id)s, %(role)s, %(pool_id)s, %(deployment_id)s, %(region)s, %(container)s,
+        %(backend_ref)s, %(granted_at)s, %(ended_at)s, %(reserve_ms)s, %(connect_ms)s, %(active_ms)s,
         %(rate_nano_dollars_per_second)s, %(boot)s, %(boot_ms)s, %(why_ended)s
     ) ON CONFLICT (id) DO UPDATE SET
         container = excluded.container, ended_at = excluded.ended_at, connect_ms = excluded.connect_ms,

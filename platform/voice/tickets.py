@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from urllib.parse import quote
 
 from agents.models import Agent
 from tenants.models import User, hash_secret
@@ -46,6 +47,6 @@ def issue_ticket(
     return secret
 
 
-def call_address(gateway_url: str, ticket: str) -> str:
-    """Return where a client with a ticket connects."""
-    return f"{gateway_url}/call/{ticket}/api/chat"
+def call_address(gateway_url: str, ticket: str, *, region: str = "") -> str:
+    """Return where a client with a ticket connects. `region`: near the caller, where that is known."""
+    return f"{gateway_url}/call/{ticket}/api/chat" + (f"?region={quote(region)}" if region else "")

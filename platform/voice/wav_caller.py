@@ -114,8 +114,9 @@ class Heard:
 class WavCaller:
     """One call over one connection."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, *, longest_reply_seconds: float) -> None:
         self._connection = connection
+        self._longest_reply_seconds = longest_reply_seconds
         self._encoder = sphn.OpusStreamWriter(SAMPLE_RATE_HZ)
         self._decoder = sphn.OpusStreamReader(SAMPLE_RATE_HZ)
         self._to_say: list[Samples] = []
@@ -174,7 +175,7 @@ class WavCaller:
             now = self._now()
             if self._audible_until > since:
                 began = now if began is None else began
-                if now > min(self._audible_until + QUIET_AFTER_REPLY_SECONDS, began + LONGEST_REPLY_SECONDS):
+                if now > min(self._audible_until + QUIET_AFTER_REPLY_SECONDS, began + self._longest_reply_seconds):
                     return
             elif now > since + timeout_seconds:
                 raise CallFailed(f"The agent said nothing for {timeout_seconds:.0f} seconds.")
@@ -233,9 +234,17 @@ class WavCaller:
 
 
 async def call_with_wavs(
-    url: str, utterances: Sequence[Samples], *, reply_timeout_seconds: float = 30.0, origin: str | None = None
+    url: str,
+    utterances: Sequence[Samples],
+    *,
+    reply_timeout_seconds: float = 30.0,
+    longest_reply_seconds: float = LONGEST_REPLY_SECONDS,
+    origin: str | None = None,
 ) -> Heard:
     """Hold one call at a gateway's address.
+
+    Args:
+        longest_reply_seconds: an agent that talks for longer is talked over.
 
     Raises:
         CallFailed: the gateway cannot be reached or refused the call, or the agent stayed silent.
@@ -251,7 +260,7 @@ async def call_with_wavs(
         )
     except (OSError, InvalidHandshake, TimeoutError) as problem:
         raise CallFailed(f"The gateway cannot be reached: {problem}. Is it running?") from problem
-    caller = WavCaller(connection)
+    caller = WavCaller(connection, longest_reply_seconds=longest_reply_seconds)
     await caller.hold(utterances, reply_timeout_seconds=reply_timeout_seconds)
     if caller.heard.call_id is None:
         code = caller.heard.close_code or CloseCode.INTERNAL_ERROR

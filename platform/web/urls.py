@@ -62,8 +62,10 @@ tenant: list[URLPattern | URLResolver] = [
     path("agents/<slug:agent_slug>/", include(an_agent)),
     path("pools/", pools.pools, name="pools"),
     path("pools/new/", pools.pool_new, name="pool_new"),
+    path("pools/region/", pools.pools_region_change, name="pools_region_change"),
     path("pools/<uuid:pool_id>/", pools.pool, name="pool"),
     path("pools/<uuid:pool_id>/change/", pools.pool_change, name="pool_change"),
+    path("pools/<uuid:pool_id>/hours/", pools.pool_hours_change, name="pool_hours_change"),
     path("pools/<uuid:pool_id>/switch/", pools.pool_switch, name="pool_switch"),
     path("pools/<uuid:pool_id>/containers/<uuid:container_id>/", pools.container_log, name="container_log"),
     path("calendar/", calendar.calendar, name="calendar"),
@@ -98,6 +100,8 @@ tenant: list[URLPattern | URLResolver] = [
     path("api-keys/<uuid:key_id>/revoke/", people.revoke_api_key, name="revoke_api_key"),
     path("services/", services.service_keys, name="service_keys"),
     path("services/<uuid:key_id>/remove/", services.remove_service_key, name="remove_service_key"),
+    path("services/accounts/<slug:backend>/", services.own_account_change, name="own_account_change"),
+    path("services/accounts/<uuid:account_id>/remove/", services.own_account_remove, name="own_account_remove"),
     path("audit/", people.audit_trail, name="audit"),
 ]
 operator: list[URLPattern | URLResolver] = [

@@ -100,7 +100,7 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
 BAD_CONFIGS = {
     "no greeting": ("greeting", ..., "“greeting” is missing."),
     "a greeting that is empty": ("greeting", "", "greeting: This must not be empty."),
-    "an unknown engine": ("engine", "magic", "engine: This must be one of cascade, moshi."),
+    "an unknown engine": ("engine", "magic", "engine: This must be one of cascade, moshi, openai_realtime."),
     "a key that nobody knows": ("colour", "red", "“colour” does not belong here."),
     "a list instead of text": ("voice", ["heart"], "voice: This must be text."),
     "a name that is too long": ("name", "x" * 81, "name: This must be at most 80 characters long."),

@@ -20,7 +20,7 @@ from tests import factories
 from tests.billing.factories import FAILING_CARD, GOOD_CARD, hear, subscribe, use_seconds
 from tests.stripe_server.client import StripeServer
 
-FEW = settings(deadline=None, max_examples=7, suppress_health_check=list(HealthCheck), database=None)
+FEW = settings(deadline=None, max_examples=5, suppress_health_check=list(HealthCheck), database=None)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_events_that_are_processed_at_the_same_time_end_the_same(
     assert together["status"] == "active" and len(together["invoices"]) == 2 and len(together["periods"]) == 2
 
 
-@settings(FEW, max_examples=5)
+@settings(FEW, max_examples=4)
 @given(
     spans=st.lists(st.integers(1, 40_000), min_size=1, max_size=3),
     months=st.integers(1, 2),

@@ -7,13 +7,13 @@ import datetime
 import pytest
 from django.utils import timezone
 
-from billing import changing, overage, tasks
+from billing import changing, overage, syncing, tasks
 from billing.models import BillingPeriod, OverageReport, Plan, Subscription
-from billing.stripe_api import StripeAway
+from billing.stripe_api import StripeAway, client
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests import factories
-from tests.billing.factories import subscribe, use_seconds
+from tests.billing.factories import hear, subscribe, use_seconds
 from tests.stripe_server.client import StripeServer
 
 HOUR = datetime.timedelta(hours=1)
@@ -129,6 +129,23 @@ def test_a_report_that_may_have_arrived_a_day_ago_is_left_to_people(
         OverageReport.objects.update(tried_at=None)
     tasks.report_overage()
     assert stripe_server.metered(customer) == 10
+
+
+def test_subscribing_anew_in_the_middle_of_a_month_counts_no_second_twice(
+    stripe_server: StripeServer, customer: str, tenant: Tenant, alice: User
+) -> None:
+    (first,) = stripe_server.objects("subscription")
+    client().v1.subscriptions.cancel(first["id"])
+    with enter_tenant(tenant.id):
+        syncing.sync_subscription()
+    stripe_server.advance(days=3)
+    subscribe(stripe_server, tenant, alice)
+    hear(stripe_server.events(customer))
+    with enter_tenant(tenant.id):
+        before, now = BillingPeriod.objects.order_by("starts_at")
+        assert before.ends_at < now.starts_at and before.stripe_subscription_id != now.stripe_subscription_id
+        use_seconds(60_010, at=stripe_server.now)
+        assert [overage.overage_seconds(each) for each in (before, now)] == [0, 10]
 
 
 def test_the_moment_that_is_told_lies_in_the_period_until_its_invoice_is_final() -> None:

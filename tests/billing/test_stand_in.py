@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from tests import factories
 from tests.billing.factories import FAILING_CARD, subscribe, use_seconds
 from tests.stripe_server import annotations
 from tests.stripe_server.annotations import blank, problems
-from tests.stripe_server.client import StripeServer
+from tests.stripe_server.client import WEBHOOK_SECRET, StripeServer
 from tests.stripe_server.forms import read_form
 
 
@@ -136,6 +138,33 @@ def test_a_key_makes_a_request_happen_once_and_serves_no_other(stripe_server: St
     assert len(set(made)) == 1
     with pytest.raises(stripe.IdempotencyError):
         client().v1.customers.create({"name": "y"}, {"idempotency_key": "k"})
+
+
+def test_events_are_signed_and_sent_again_until_they_are_taken(stripe_server: StripeServer) -> None:
+    taken: list[tuple[bytes, str]] = []
+    statuses = iter([500, 503, 200])
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            taken.append((body, self.headers["Stripe-Signature"]))
+            self.send_response(next(statuses))
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as endpoint:
+        threading.Thread(target=endpoint.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{endpoint.server_port}/"
+        client().v1.webhook_endpoints.create({"url": address, "enabled_events": ["customer.created"]})
+        made = client().v1.customers.create({"name": "x"})
+        attempts = stripe_server.control("deliveries")["attempts"]
+        endpoint.shutdown()
+    assert [attempt["status"] for attempt in attempts] == [500, 503, 200]
+    assert len({body for body, _ in taken}) == 1
+    event = stripe.Webhook.construct_event(*taken[-1], WEBHOOK_SECRET)
+    assert (event.type, event.data.object.id) == ("customer.created", made.id)
 
 
 def test_another_installations_key_is_refused(stripe_server: StripeServer) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError
-from django.test import Client
+from django.test import Client, override_settings
 from django.utils import timezone
 
 from billing import tasks
@@ -96,6 +96,12 @@ def test_while_billing_is_off_there_is_nothing_at_the_address() -> None:
     assert post({"id": "evt_1", "object": "event"}) == 404
 
 
+def test_without_a_secret_nothing_is_taken_for_signed(events: list[dict[str, Any]]) -> None:
+    with override_settings(STRIPE_WEBHOOK_SECRET=""):
+        assert post(events[0], secret="") == 404
+    assert stored() == []
+
+
 def test_no_tenant_reads_what_stripe_told(events: list[dict[str, Any]], trial: Tenant) -> None:
     post(events[0])
     with pytest.raises(DatabaseError, match="permission denied"), enter_tenant(trial.id):
@@ -141,7 +147,7 @@ def test_events_are_replayed_by_name_by_age_or_because_they_wait(events: list[di
     assert len(replay()) == len(events)
     assert replay() == []
     assert len(replay(days=1)) == len(events)
-    assert replay(events[0]["id"]) == [f"{events[0]['id']}: synced customer"]
+    assert replay(events[0]["id"]) == [f"{events[0]['id']}: nothing to do"]
     with pytest.raises(CommandError, match="evt_none"):
         replay("evt_none")
     with enter_tenant(trial.id):

@@ -50,6 +50,7 @@ def test_a_start_message_reads_back(call_id: str, agent: dict, history: list, ma
         tools_endpoint=protocol.ToolsEndpoint("http://127.0.0.1/x", "secret"),
         limits=protocol.Limits(max_seconds=max_seconds),
         history=tuple(protocol.Utterance(*said) for said in history),
+        tools_run=tuple(protocol.ToolRun(name, not name) for _, name in history),
     )
     assert protocol.Start.from_document(protocol.read_metadata(start.to_message())) == start
 
@@ -69,6 +70,7 @@ def test_any_bytes_are_metadata_or_a_protocol_error(payload: bytes) -> None:
         {},
         {"call_id": "x", "limits": 3},
         {"call_id": "x", "history": ["hi"]},
+        {"call_id": "x", "tools_run": [{"name": "book"}]},
         {"call_id": "x", "tools_endpoint": {"url": "x"}},
     ],
 )

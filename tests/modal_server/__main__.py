@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 from grpclib.server import Server as GrpcServer
+from modal._utils.grpc_utils import custom_detail_codec
 
 from tests.modal_server import state as states
 from tests.modal_server.api import Calls, make_service
@@ -21,7 +22,9 @@ from tests.modal_server.control import make_control
 from tests.modal_server.proxy import make_proxy
 
 
-async def serve(folder: Path, credentials: dict[str, str], images: frozenset[str]) -> None:
+async def serve(
+    folder: Path, credentials: dict[str, str], workspace_names: dict[str, str], images: frozenset[str]
+) -> None:
     stopped = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
@@ -36,14 +39,14 @@ async def serve(folder: Path, credentials: dict[str, str], images: frozenset[str
             await web.SockSite(runner, listener).start()
 
         def listen(server: states.Server, listener: socket.socket) -> None:
-            task = asyncio.create_task(run(make_proxy(server, fleet, http), listener))
+            task = asyncio.create_task(run(make_proxy(server, fleet, http, state.injections), listener))
             listening.add(task)
             task.add_done_callback(listening.discard)
 
-        state = states.State(credentials, images=images)
+        state = states.State(credentials, workspace_names, folder, images=images)
         fleet = Fleet(state, folder, listen=listen)
         held.callback(fleet.close)
-        grpc = GrpcServer([make_service(state, Calls(state, fleet))])
+        grpc = GrpcServer([make_service(state, Calls(state, fleet))], status_details_codec=custom_detail_codec)
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         await grpc.start(sock=listener)
@@ -63,11 +66,13 @@ async def serve(folder: Path, credentials: dict[str, str], images: frozenset[str
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.modal_server", description=__doc__)
     parser.add_argument("--state", type=Path, required=True)
-    parser.add_argument("--credentials", action="append", default=[], metavar="ID:SECRET", help="each a workspace")
+    parser.add_argument("--credentials", action="append", default=[], metavar="ID:SECRET:WORKSPACE", help="a token")
     parser.add_argument("--image", action="append", default=[], metavar="NAME:TAG", help="published in every workspace")
     arguments = parser.parse_args()
-    credentials = dict(pair.split(":", 1) for pair in arguments.credentials or ["ak-test:as-test"])
-    asyncio.run(serve(arguments.state, credentials, frozenset(arguments.image)))
+    tokens = [token.split(":") for token in arguments.credentials or ["ak-test:as-test:test"]]
+    credentials = {token_id: secret for token_id, secret, _ in tokens}
+    names = {token_id: name for token_id, _, name in tokens}
+    asyncio.run(serve(arguments.state, credentials, names, frozenset(arguments.image)))
 
 
 if __name__ == "__main__":

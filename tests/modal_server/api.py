@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,12 +15,15 @@ from grpclib.server import Stream
 from modal_proto import api_grpc, api_pb2
 
 from tests.modal_server.containers import Fleet
+from tests.modal_server.objects import Objects
+from tests.modal_server.runs import Runs
 from tests.modal_server.state import App, Server, State, Workspace, new_id
 
 NOT_FOUND = grpclib.Status.NOT_FOUND
+BUILDER_VERSION = "2025.06"
 
 
-class Calls:
+class Calls(Objects, Runs):
     """One method for each call that is answered, named as the call is; each takes a request, and who asks."""
 
     def __init__(self, state: State, fleet: Fleet) -> None:
@@ -27,7 +31,7 @@ class Calls:
 
     # --- who asks ---------------------------------------------------------------------------------------------------
     def ClientHello(self, request: Empty, workspace: Workspace) -> Message:
-        return api_pb2.ClientHelloResponse(image_builder_version="2025.06")
+        return api_pb2.ClientHelloResponse(image_builder_version=BUILDER_VERSION)
 
     def AuthTokenGet(self, request: Message, workspace: Workspace) -> Message:
         return api_pb2.AuthTokenGetResponse(token="auth")
@@ -38,7 +42,10 @@ class Calls:
     def EnvironmentGetOrCreate(self, request: api_pb2.EnvironmentGetOrCreateRequest, workspace: Workspace) -> Message:
         name = request.deployment_name or "main"
         return api_pb2.EnvironmentGetOrCreateResponse(
-            environment_id=f"en-{name}", metadata=api_pb2.EnvironmentMetadata(name=name)
+            environment_id=f"en-{name}",
+            metadata=api_pb2.EnvironmentMetadata(
+                name=name, settings=api_pb2.EnvironmentSettings(image_builder_version=BUILDER_VERSION)
+            ),
         )
 
     # --- Apps -------------------------------------------------------------------------------------------------------
@@ -53,7 +60,7 @@ class Calls:
         return api_pb2.AppGetOrCreateResponse(app_id=app.id, handle_metadata=app.metadata())
 
     def AppCreate(self, request: api_pb2.AppCreateRequest, workspace: Workspace) -> Message:
-        app = App(new_id("ap"), request.description, dict(request.tags))
+        app = App(new_id("ap"), request.description, dict(request.tags), request.app_state)
         workspace.apps[app.id] = app
         return api_pb2.AppCreateResponse(app_id=app.id)
 
@@ -68,13 +75,15 @@ class Calls:
 
     def AppClientDisconnect(self, request: api_pb2.AppClientDisconnectRequest, workspace: Workspace) -> Message:
         app = workspace.apps[request.app_id]
-        if app.state == api_pb2.APP_STATE_INITIALIZING and not app.deploys:
+        is_cut_off = app.state == api_pb2.APP_STATE_INITIALIZING and not app.deploys
+        if is_cut_off or app.state == api_pb2.APP_STATE_EPHEMERAL:
             app.state = api_pb2.APP_STATE_STOPPED
+            self._fleet.end_calls(app)
         return Empty()
 
     def AppPublish(self, request: api_pb2.AppPublishRequest, workspace: Workspace) -> Message:
         app = workspace.apps[request.app_id]
-        app.name, app.state = request.name, request.app_state
+        app.name, app.state = request.name or app.name, request.app_state
         app.tags = dict(request.tags) or app.tags
         app.deploys += 1
         self._fleet.tend()
@@ -128,7 +137,7 @@ class Calls:
             autoscaler=api_pb2.AutoscalerSettings(),
         )
         server.autoscaler.CopyFrom(function.autoscaler_settings)
-        server.url = self._fleet.url_of(server)
+        server.url = self._fleet.url_of(server) if function.is_server else ""
         app.servers[server.name] = server
         return api_pb2.FunctionCreateResponse(
             function_id=server.id, function=function, function_data=data, handle_metadata=server.handle()
@@ -148,28 +157,6 @@ class Calls:
         secret_id = new_id("st")
         workspace.secrets[secret_id] = dict(request.env_dict)
         return api_pb2.SecretGetOrCreateResponse(secret_id=secret_id)
-
-    def MountGetOrCreate(self, request: api_pb2.MountGetOrCreateRequest, workspace: Workspace) -> Message:
-        return api_pb2.MountGetOrCreateResponse(mount_id=new_id("mo"))
-
-    def ImageGetByTag(self, request: api_pb2.ImageGetByTagRequest, workspace: Workspace) -> Message:
-        name = request.tag.rpartition("/")[2]
-        if name not in workspace.images:
-            raise grpclib.GRPCError(NOT_FOUND, f"Image {name!r} not found.")
-        return api_pb2.ImageGetByTagResponse(image_id=workspace.images[name])
-
-    def VolumeGetOrCreate(self, request: api_pb2.VolumeGetOrCreateRequest, workspace: Workspace) -> Message:
-        name = request.deployment_name
-        if name not in workspace.volumes:
-            if request.object_creation_type != api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING:
-                raise grpclib.GRPCError(NOT_FOUND, f"Volume {name!r} not found.")
-            workspace.volumes[name] = new_id("vo")
-        return api_pb2.VolumeGetOrCreateResponse(
-            volume_id=workspace.volumes[name], metadata=api_pb2.VolumeMetadata(name=name)
-        )
-
-    def VolumeCommit(self, request: Message, workspace: Workspace) -> Message:
-        return api_pb2.VolumeCommitResponse()
 
     # --- a Server as it runs ----------------------------------------------------------------------------------------
     def FunctionGetFlashAuthToken(self, request: Message, workspace: Workspace) -> Message:
@@ -238,6 +225,9 @@ class Calls:
                 lines.append(item)
         return lines
 
+    def WorkspaceBillingRates(self, request: Message, workspace: Workspace) -> Message:
+        return api_pb2.WorkspaceBillingRatesResponse(rates=workspace.rates)
+
     def _server(self, workspace: Workspace, function_id: str) -> Server:
         for app in workspace.apps.values():
             for server in app.servers.values():
@@ -272,11 +262,20 @@ def _handler(name: str, state: State, calls: Calls) -> Callable[..., Any]:
             injection.times -= 1
             await asyncio.sleep(injection.delay_seconds)
             if injection.status:
-                raise grpclib.GRPCError(grpclib.Status[injection.status], injection.message)
+                details = None
+                if injection.retry_after_seconds:
+                    details = [api_pb2.RPCRetryPolicy(retry_after_secs=injection.retry_after_seconds)]
+                raise grpclib.GRPCError(grpclib.Status[injection.status], injection.message, details)
         if (answer := getattr(calls, name, None)) is None:
             raise grpclib.GRPCError(grpclib.Status.UNIMPLEMENTED, f"{name} is not answered here.")
         told = answer(request, workspace)
-        for message in told if isinstance(told, list) else [told]:
+        if inspect.isasyncgen(told):
+            async for message in told:
+                await stream.send_message(message)
+            return
+        if inspect.isawaitable(told):
+            told = await told
+        for message in [told] if isinstance(told, Message) else told:
             await stream.send_message(message)
 
     return handle
@@ -289,4 +288,4 @@ def _who(state: State, metadata: Any) -> Workspace:
         return Workspace("container")
     if not token_id or state.credentials.get(token_id) != secret:
         raise grpclib.GRPCError(grpclib.Status.UNAUTHENTICATED, "Token is invalid.")
-    return state.workspace(token_id)
+    return state.workspace(state.workspace_names[token_id])

@@ -20,14 +20,15 @@ from pathlib import Path
 
 from modal_proto import api_pb2
 
-from tests.modal_server.state import Server, State, new_id
+from tests.modal_server.state import App, FunctionCall, Server, State, new_id
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.02
 CRASH_PAUSE_SECONDS = 1.0
 RESTORE_FAILED = 222
 """How the SDK's entrypoint exits where it cannot be restored."""
-_hosts: Iterator[int] = itertools.count(2)
+_hosts: Iterator[int] = itertools.count(secrets.randbelow(15_000_000))
+"""Numbers of addresses for containers: another stand-in on this machine is not to meet them."""
 
 
 class Full(Exception):
@@ -75,6 +76,13 @@ def _token() -> str:
     return ".".join([*encoded, ""])
 
 
+def _layout(server: Server) -> api_pb2.AppLayout:
+    return api_pb2.AppLayout(
+        objects=[api_pb2.Object(object_id=server.id, function_handle_metadata=server.handle())],
+        function_ids={server.function.function_name: server.id},
+    )
+
+
 class Fleet:
     """All containers of all workspaces, as their autoscalers want them."""
 
@@ -86,6 +94,7 @@ class Fleet:
         self.ended: list[tuple[Container, int]] = []
         self._snapshots: set[str] = set()
         """Servers with a container that asked for a snapshot."""
+        self._runs: list[tuple[FunctionCall, subprocess.Popen[bytes]]] = []
         self._waiting: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
         """When the next container of a Server may start, after one has crashed."""
@@ -136,6 +145,7 @@ class Fleet:
         """Follow containers and sessions until cancelled."""
         while True:
             self._reap()
+            self._reap_calls()
             self.tend()
             await asyncio.sleep(POLL_SECONDS)
 
@@ -222,30 +232,41 @@ class Fleet:
             function_def=server.function,
             environment_name="main",
             checkpoint_id=name if has_snapshots else "",
-            app_layout=api_pb2.AppLayout(
-                objects=[api_pb2.Object(object_id=server.id, function_handle_metadata=server.handle())],
-                function_ids={server.function.function_name: server.id},
-            ),
+            app_layout=_layout(server),
         )
         arguments.function_def.is_checkpointing_function = has_snapshots
+        container.process = self._start(
+            folder,
+            server,
+            arguments,
+            WORKER_HOST=container.host,
+            MODAL_RESTORE_STATE_PATH=str(folder / "restore-state.json"),
+            MODAL_ENABLE_SNAP_RESTORE="1" if has_snapshots else "0",
+        )
+        self.containers.append(container)
+
+    def _start(
+        self, folder: Path, server: Server, arguments: api_pb2.ContainerArguments, **more: str
+    ) -> subprocess.Popen[bytes]:
+        """Start a container's process: the SDK's entrypoint, told what it is to run."""
         (folder / "arguments").write_bytes(arguments.SerializeToString())
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
             "PYTHONPATH": str(ROOT),
             "WARMLINE_MODELS_DIR": os.environ.get("WARMLINE_MODELS_DIR", ""),
-            "WORKER_HOST": container.host,
             "MODAL_SERVER_URL": self.server_url,
             "MODAL_CONFIG_PATH": "/dev/null",
             "MODAL_IS_REMOTE": "1",
             "MODAL_TASK_ID": arguments.task_id,
             "MODAL_CONTAINER_ARGUMENTS_PATH": str(folder / "arguments"),
-            "MODAL_RESTORE_STATE_PATH": str(folder / "restore-state.json"),
-            "MODAL_ENABLE_SNAP_RESTORE": "1" if has_snapshots else "0",
+            **more,
             **server.secrets,
         }
+        for mount in server.function.volume_mounts:
+            environment["WORKER_WEIGHTS_PATH"] = str(self._state.volume(mount.volume_id).folder)
         with (folder / "log").open("wb") as log:
-            container.process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", "modal._container_entrypoint"],
                 cwd=ROOT,
                 env={name: value for name, value in environment.items() if value},
@@ -253,7 +274,37 @@ class Fleet:
                 stderr=log,
                 start_new_session=True,
             )
-        self.containers.append(container)
+
+    # --- calls of plain Functions -----------------------------------------------------------------------------------
+    def run(self, call: FunctionCall) -> None:
+        """Start a container for a call. It asks for its input, gives its output, and ends."""
+        name = new_id("ta")
+        folder = self._folder / name
+        folder.mkdir(parents=True)
+        server = call.server
+        arguments = api_pb2.ContainerArguments(
+            task_id=name,
+            function_id=server.id,
+            app_id=server.app.id,
+            function_def=server.function,
+            environment_name="main",
+            app_layout=_layout(server),
+        )
+        self._runs.append((call, self._start(folder, server, arguments)))
+
+    def end_calls(self, app: App) -> None:
+        """Stop the containers of an App whose caller has gone."""
+        for call, process in self._runs:
+            if call.server.app is app and process.poll() is None:
+                process.kill()
+
+    def _reap_calls(self) -> None:
+        for call, process in self._runs:
+            if process.poll() is not None and call.output is None:
+                lost = api_pb2.GenericResult(
+                    status=api_pb2.GenericResult.GENERIC_STATUS_TERMINATED, exception="The container ended."
+                )
+                call.output = api_pb2.FunctionGetOutputsItem(result=lost, input_id=call.id)
 
     def checkpoint(self, name: str) -> None:
         """Let a container that asked for a snapshot go on: as itself where it is the first, else as one restored."""
@@ -279,3 +330,6 @@ class Fleet:
             assert container.process is not None
             container.process.kill()
             container.process.wait()
+        for _, process in self._runs:
+            process.kill()
+            process.wait()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 
-import gpu_workers
+from gpu_workers.images import image_name
 from provisioning import applying
 from provisioning.models import Deployment, Pool
 from tenants.scope import enter_tenant
@@ -18,14 +18,21 @@ from tests.voice.processes import wait_until
 
 
 @contextlib.contextmanager
-def modal_for_pools(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModalServer]:
-    """Run the stand-in, with the images of this version, where the platform looks for Modal."""
-    with modal_server(folder, images=[f"warmline-cascade:{gpu_workers.__version__}"]) as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(settings, "MODAL_TOKEN_ID", server.token_id)
-        monkeypatch.setattr(settings, "MODAL_TOKEN_SECRET", server.token_secret)
+def modal_for_pools(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, workers: Sequence[str] = ("cascade",)
+) -> Iterator[ModalServer]:
+    """Run the stand-in, with the images of these workers, where the platform looks for Modal."""
+    with modal_server(folder, images=[image_name(worker) for worker in workers]) as server:
+        look_there(server, monkeypatch)
         yield server
+
+
+def look_there(server: ModalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the platform, and processes that it starts, look for Modal at a stand-in."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(settings, "MODAL_TOKEN_ID", server.token_id)
+    monkeypatch.setattr(settings, "MODAL_TOKEN_SECRET", server.token_secret)
 
 
 def become_ready(pool: Pool, within_seconds: float = 120) -> Deployment:

@@ -12,13 +12,18 @@ from typing import Any
 
 from tests.gpu_workers.worker_processes import process, read_line
 
+OPERATORS, TENANTS = "operators", "tenants-own"
+"""Workspaces."""
+
 
 class ModalServer:
-    """A running stand-in with one workspace; a server in its place would be found by `MODAL_SERVER_URL`, too."""
+    """A running stand-in with two workspaces; a server in its place would be found by `MODAL_SERVER_URL`, too."""
 
-    def __init__(self, url: str, control: str, folder: Path, credentials: tuple[str, str]) -> None:
+    def __init__(self, url: str, control: str, folder: Path, tokens: Sequence[tuple[str, str]]) -> None:
         self.url, self.folder = url, folder
-        self.token_id, self.token_secret = credentials
+        self.token_id, self.token_secret = tokens[0]
+        self.own_tokens = [{"token_id": token_id, "token_secret": secret} for token_id, secret in tokens[1:]]
+        """Two tokens of a workspace that a tenant has of its own."""
         self._control = control
 
     @property
@@ -63,12 +68,14 @@ class ModalServer:
 @contextlib.contextmanager
 def modal_server(folder: Path, *, images: Sequence[str] = ()) -> Iterator[ModalServer]:
     """Run the stand-in. Its credentials are its own: connections are kept by them."""
-    credentials = f"ak-{secrets.token_hex(6)}", f"as-{secrets.token_hex(12)}"
-    arguments = ["--state", str(folder), "--credentials", ":".join(credentials)]
+    tokens = [(f"ak-{secrets.token_hex(6)}", f"as-{secrets.token_hex(12)}") for _ in range(3)]
+    arguments = ["--state", str(folder)]
+    for token, workspace in zip(tokens, (OPERATORS, TENANTS, TENANTS), strict=True):
+        arguments += ["--credentials", ":".join([*token, workspace])]
     for image in images:
         arguments += ["--image", image]
     folder.mkdir(parents=True, exist_ok=True)
     with process("tests.modal_server", *arguments, log=folder / "modal_server.log") as running:
         assert running.stdout is not None
         listening = read_line(running.stdout, limit_seconds=30)
-        yield ModalServer(listening["url"], listening["control"], folder, credentials)
+        yield ModalServer(listening["url"], listening["control"], folder, tokens)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 import aiohttp
 from aiohttp import WSMsgType, web
 
 from tests.modal_server.containers import Fleet, Full, Session
-from tests.modal_server.state import Server
+from tests.modal_server.state import Injection, Server
 
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "host", "content-length"})
 
 
-def make_proxy(server: Server, fleet: Fleet, http: aiohttp.ClientSession) -> web.Application:
+def make_proxy(
+    server: Server, fleet: Fleet, http: aiohttp.ClientSession, injections: Mapping[str, Injection]
+) -> web.Application:
     async def start(request: web.Request) -> web.Response:
+        if (injection := injections.get("sessions/start")) is not None and injection.times:
+            injection.times -= 1
+            return web.Response(status=int(injection.status))
         if request.headers.get("Modal-Authorization") != f"Bearer {fleet.server_token}":
             return web.Response(status=401)
         idle_seconds = float(request.headers["x-modal-server-session-idle-timeout"])

@@ -39,13 +39,17 @@ def build_deployment(pool: Pool, *, ready: bool = True) -> Deployment:
 
 
 def build_container(
-    deployment: Deployment, *, ready_seconds: float | None = 2.0, life_seconds: float | None = 60.0
+    deployment: Deployment,
+    *,
+    ready_seconds: float | None = 2.0,
+    life_seconds: float | None = 60.0,
+    name: str = "cascade-1",
 ) -> Container:
     """Save a container; `life_seconds` None: it runs still."""
     with enter_tenant(deployment.tenant_id):
         return Container.objects.create(
             deployment=deployment,
-            name="cascade-1",
+            name=name,
             state="ready" if life_seconds is None else "stopped",
             started_at=STARTED_AT,
             ready_at=_after(STARTED_AT, ready_seconds),

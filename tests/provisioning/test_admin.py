@@ -7,15 +7,23 @@ from collections.abc import Callable
 import pytest
 from django.test import Client
 
+from provisioning.models import Account, BilledHour
 from tenants.models import Tenant, User
-from tests.provisioning.factories import build_active_cost, build_container, build_deployment, build_pool
+from tenants.scope import enter_tenant
+from tests.provisioning.factories import STARTED_AT, build_active_cost, build_container, build_deployment, build_pool
 
-LISTS = ["pool", "deployment", "container", "costentry"]
+LISTS = ["pool", "deployment", "container", "costentry", "billedhour", "account"]
 
 
 @pytest.fixture
 def something_of_everything(acme: Tenant) -> None:
-    container = build_container(build_deployment(build_pool(acme)))
+    deployment = build_deployment(build_pool(acme))
+    container = build_container(deployment)
+    with enter_tenant(acme.pk):
+        BilledHour.objects.create(
+            deployment=deployment, backend="modal", deployment_name=deployment.name, begins_at=STARTED_AT
+        )
+        Account.objects.create(backend="modal", last_four="1234")
     build_active_cost(container, tenant=acme, from_seconds=10, to_seconds=20, nano_dollars=68_000)
 
 

@@ -98,6 +98,39 @@ def test_a_change_of_limits_is_live(acme: Tenant, supervisor: Supervisor) -> Non
     assert len(deployments(pool)) == 1
 
 
+def test_warm_hours_begin_and_end_live(acme: Tenant, supervisor: Supervisor) -> None:
+    nights = {
+        "days": [4],
+        "begins_at": "22:00",
+        "ends_at": "06:00",
+        "min_containers": 2,
+        "buffer_containers": 0,
+    }
+    pool = build_pool(acme, warm_hours=[nights], scaledown_window_seconds=2)
+    with enter_tenant(acme.pk):
+        Tenant.objects.filter(pk=acme.pk).update(time_zone="America/New_York")
+    friday = datetime.datetime(2026, 11, 28, 2, 59, tzinfo=datetime.UTC)  # 21:59 in New York
+    minute, night = datetime.timedelta(minutes=1), datetime.timedelta(hours=8)
+    assert apply_pool(acme.pk, pool.pk, at=friday)
+    eventually(lambda: supervisor.worker_pids() == [])  # the one of priming is idle
+    assert apply_pool(acme.pk, pool.pk, at=friday + minute)
+    eventually(lambda: len(supervisor.worker_pids()) == 2)
+    assert apply_pool(acme.pk, pool.pk, at=friday + minute + night)
+    eventually(lambda: supervisor.worker_pids() == [])
+    (deployment,) = deployments(pool)
+    assert deployment.autoscaling is not None and deployment.autoscaling["min_containers"] == 0
+    assert actions(acme) == ["deployment.ready", "deployment.scaled", "deployment.scaled"]
+
+
+def test_beat_takes_warm_hours_into_account(acme: Tenant, supervisor: Supervisor) -> None:
+    pool = build_pool(acme)
+    apply(pool)
+    always = {"days": list(range(7)), "begins_at": "00:00", "ends_at": "00:00", "min_containers": 1}
+    change(pool, warm_hours=[always])
+    assert reconcile() == [], "nothing is to be deployed"
+    eventually(lambda: len(supervisor.worker_pids()) == 1)
+
+
 # --- rolling over ----------------------------------------------------------------------------------------------------
 def test_a_new_specification_takes_over_and_the_old_one_drains(acme: Tenant, supervisor: Supervisor) -> None:
     pool = build_pool(acme, min_containers=1)

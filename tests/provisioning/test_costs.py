@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioning import prices
-from provisioning.costs import Interval, cost_of, provisional_cost, settle, shared_milliseconds, split_exactly
+from provisioning.backends.contract import Rates
+from provisioning.costs import (
+    Interval,
+    billed_corrections,
+    cost_of,
+    provisional_cost,
+    settle,
+    shared_milliseconds,
+    split_exactly,
+)
 
 RATE = 7_531
 TIMES_MS = st.integers(-5_000, 100_000)
@@ -104,3 +113,43 @@ def test_a_day_before_the_first_table_has_its_prices() -> None:
 def test_an_unknown_gpu_has_no_price() -> None:
     with pytest.raises(LookupError, match="Z9"):
         prices.rate_of(gpu="Z9", cpu_millicores=0, memory_mib=0, region="us-east")
+
+
+PARTS = st.sampled_from(["active", "idle", "cold", "pool"])
+
+
+@given(
+    estimated=st.dictionaries(PARTS, st.integers(-(10**6), 10**12), max_size=4),
+    before=st.dictionaries(PARTS, st.integers(-(10**9), 10**9), max_size=4),
+    billed=st.integers(-(10**9), 10**12),
+)
+def test_what_was_spent_and_its_corrections_are_what_was_billed(
+    estimated: dict[str, int], before: dict[str, int], billed: int
+) -> None:
+    spent = {part: estimated.get(part, 0) + before.get(part, 0) for part in {**estimated, **before}}
+    corrections = billed_corrections(spent, estimated=estimated, billed=billed, nobody="pool")
+    assert sum(spent.values()) + sum(corrections.values()) == billed
+    again = {part: spent.get(part, 0) + corrections[part] for part in corrections}
+    repeated = billed_corrections(again, estimated=estimated, billed=billed, nobody="pool")
+    assert set(repeated.values()) <= {0}
+
+
+def test_each_part_is_scaled_to_the_bill() -> None:
+    estimated = {"talked": 600, "waited": 300, "started": 100}
+    corrections = billed_corrections(estimated, estimated=estimated, billed=1_500, nobody="pool")
+    assert corrections == {"talked": 300, "waited": 150, "started": 50}
+
+
+def test_a_bill_of_which_nothing_was_estimated_goes_to_the_pool() -> None:
+    assert billed_corrections({}, estimated={}, billed=7, nobody="pool") == {"pool": 7}
+    assert billed_corrections({"talked": 0}, estimated={"talked": 0}, billed=7, nobody="pool") == {
+        "talked": 0,
+        "pool": 7,
+    }
+
+
+def test_the_providers_prices_come_before_the_table() -> None:
+    asked = {"gpu": "L4", "cpu_millicores": 2000, "memory_mib": 4096, "region": "us-east"}
+    told = Rates(gpu={"L4": 200_000}, cpu_core=10_000)
+    assert prices.rate_of(**asked, told=told) == round((200_000 + 2 * 10_000 + 4 * 2_220) * 1.15)
+    assert prices.rate_of(**asked, told=Rates()) == prices.rate_of(**asked)

@@ -40,6 +40,7 @@ SPEC = DeploymentSpec(
     pool_id="0e2f6e3c-0000-4000-8000-000000000002",
     worker="cascade",
     region="us-east",
+    image=f"warmline-cascade:{VERSION}",
     sessions_per_container=2,
     startup_timeout_seconds=60,
     exit_grace_seconds=5,
@@ -63,7 +64,7 @@ def _reached(modal: ModalServer, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest_asyncio.fixture
 async def backend(modal: ModalServer, _reached: None) -> AsyncIterator[ModalBackend]:
     credentials = Credentials(modal.token_id, modal.token_secret)
-    async with ModalBackend(credentials, Installation(VERSION), environment="test") as opened:
+    async with ModalBackend(credentials, Installation(), environment="test") as opened:
         yield opened
         for ref in await opened.deployments():
             await opened.stop(ref)
@@ -76,9 +77,10 @@ def spec_of(**changes: Any) -> DeploymentSpec:
 
 # --- what Modal is told ----------------------------------------------------------------------------------------------
 async def test_a_deploy_tells_modal_all_that_the_pool_says(backend: ModalBackend, modal: ModalServer) -> None:
-    modal.change(volumes=["warmline-weights"])
+    modal.change(weights=["moshika"])
     spec = spec_of(
         worker="moshi",
+        image=f"warmline-moshi:{VERSION}",
         region="ca-central",
         checkpoint="moshika",
         gpu=("L4", "A10"),
@@ -222,7 +224,13 @@ async def test_only_what_carries_our_tags_is_ours(backend: ModalBackend, modal: 
 @pytest.mark.parametrize(
     ("call", "status", "message", "error", "sentence"),
     [
-        ("AppCreate", "PERMISSION_DENIED", "Workspace is disabled.", CredentialsRefused, "Workspace is disabled"),
+        (
+            "AppCreate",
+            "PERMISSION_DENIED",
+            "Not for this token.",
+            CredentialsRefused,
+            "credentials: Not for this token",
+        ),
         ("AppCreate", "RESOURCE_EXHAUSTED", "200 deployed Apps at most.", QuotaReached, "at a limit: 200 deployed"),
         ("FunctionCreate", "INVALID_ARGUMENT", "Unknown GPU type H900.", DeploymentRefused, "Unknown GPU type"),
         ("ImageGetByTag", "NOT_FOUND", "Image 'x' not found.", DeploymentRefused, "manage.py build_images"),
@@ -252,10 +260,10 @@ async def test_what_modal_refuses_is_told_and_leaves_nothing_behind(
 
 
 async def test_wrong_credentials_are_told(modal: ModalServer, _reached: None) -> None:
-    async with ModalBackend(Credentials("ak-wrong", "as-wrong"), Installation(VERSION), environment="test") as backend:
+    async with ModalBackend(Credentials("ak-wrong", "as-wrong"), Installation(), environment="test") as backend:
         with pytest.raises(CredentialsRefused, match="refuses the credentials"):
             await backend.deployments()
-    async with ModalBackend(Credentials("", ""), Installation(VERSION), environment="test") as backend:
+    async with ModalBackend(Credentials("", ""), Installation(), environment="test") as backend:
         with pytest.raises(CredentialsRefused, match="MODAL_TOKEN_ID"):
             await backend.deployments()
 

@@ -150,7 +150,7 @@ def test_a_process_that_is_killed_in_the_middle_of_a_deploy_leaves_one_app_in_th
     assert [(app["name"], app["deploys"]) for app in standing_apps(modal)] == [(deployment.name, 1)]
 
 
-def test_the_commands_provision_list_and_change(acme: Tenant, modal: ModalServer) -> None:
+def test_the_commands_provision_list_change_and_stop(acme: Tenant, modal: ModalServer) -> None:
     arguments = ["provision", "--tenant", "acme", "--worker", "cascade", "--sessions-per-container", "2", "--json"]
     first = manage(*arguments)
     assert first.returncode == 0, first.stderr
@@ -167,16 +167,25 @@ def test_the_commands_provision_list_and_change(acme: Tenant, modal: ModalServer
     assert again["name"] == document["name"] and len(modal.asked("AppPublish")) == published
 
     with enter_tenant(acme.id):
-        change_pool(pool=Pool.objects.get(), actor=None, max_containers=3)
+        always = {"days": list(range(7)), "begins_at": "00:00", "ends_at": "00:00", "min_containers": 0}
+        change_pool(pool=Pool.objects.get(), actor=None, max_containers=3, warm_hours=[always])
     (listed,) = json.loads(manage("deployments", "--json").stdout)
     assert listed["desired_autoscaling"]["max_containers"] == 3
     assert listed["actual_autoscaling"]["max_containers"] == 2
+    kept = {**always, "buffer_containers": 0}
+    assert listed["warm_hours"] == {"time_zone": "UTC", "windows": [kept], "now": kept, "next_change": None}
     assert "max 3 (is 2)" in manage("deployments").stdout
 
     unknown = manage("provision", "--tenant", "acme", "--worker", "moshi", "--gpu", "H900")
     assert unknown.returncode == 1 and "H900 is not a known GPU" in unknown.stderr
     nobody = manage("provision", "--tenant", "nobody", "--worker", "cascade")
     assert nobody.returncode == 1 and "There is no tenant 'nobody'" in nobody.stderr
+
+    none = manage("provision", "--tenant", "acme", "--worker", "moshi", "--off")
+    assert none.returncode == 1 and "Acme has no pool of moshi in us-east." in none.stderr
+    off = manage("provision", "--tenant", "acme", "--worker", "cascade", "--off")
+    assert off.returncode == 0 and "nothing of it stands" in off.stdout, off.stderr
+    assert standing_apps(modal) == []
 
 
 def test_a_missing_image_is_told_and_the_last_good_deployment_serves_on(acme: Tenant, modal: ModalServer) -> None:

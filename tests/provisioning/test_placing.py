@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -11,7 +13,7 @@ from django.conf import settings
 
 from provisioning.models import Deployment, Pool
 from provisioning.placing import Place, find_places
-from provisioning.regions import REGIONS, regions_by_nearness
+from provisioning.regions import REGIONS, region_near, regions_by_nearness
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.provisioning.factories import build_deployment, build_pool
@@ -92,6 +94,36 @@ async def test_looking_for_a_place_opens_no_other_row(
     assert rows == []
     assert shared.pool_id
     assert Pool._meta.db_table == "provisioning_pool"
+
+
+def test_a_region_is_near_every_country() -> None:
+    table = next(path for folder in zoneinfo.TZPATH if (path := Path(folder) / "iso3166.tab").exists())
+    countries = [line[:2] for line in table.read_text().splitlines() if not line.startswith("#")]
+    assert len(countries) > 240
+    for country in countries:
+        assert region_near(country) in REGIONS, country
+
+
+@pytest.mark.parametrize(
+    ("place", "region"),
+    [
+        ("eu-west", "eu-west"),
+        (" US-West ", "us-west"),
+        ("local", "local"),
+        ("fr", "eu-west"),
+        ("BR", "us-east"),
+        ("eu-central-1", "eu-west"),
+        ("us-west-2", "us-west"),
+        ("us-west1", "us-west"),
+        ("us-central1", "us-east"),
+        ("ap-northeast-1", "us-west"),
+        ("ap-southeast-1", "ap-south"),
+        ("southamerica-east1", "us-east"),
+        *((unknown, "") for unknown in ("", "XX", "T1", "-", "moon-1", "e", "\0", "eu")),
+    ],
+)
+def test_a_region_is_found_near_what_others_call_places(place: str, region: str) -> None:
+    assert region_near(place) == region
 
 
 def test_every_region_is_tried() -> None:

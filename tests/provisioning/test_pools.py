@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
 
+from provisioning.backends.contract import Autoscaling
 from provisioning.models import Pool
 from provisioning.pools import change_pool, create_pool, set_enabled, try_again
 from tenants.models import AuditEntry, Tenant, User
@@ -102,6 +104,77 @@ def test_the_plan_limits_warm_containers_over_all_pools(charlie: User) -> None:
         with pytest.raises(ValidationError, match="your other pools have 1"):
             create_pool(actor=charlie, worker="moshi", min_containers=1)
         create_pool(actor=charlie, worker="moshi", min_containers=0)
+
+
+OFFICE = {
+    "days": [0, 1, 2, 3, 4],
+    "begins_at": "08:00",
+    "ends_at": "18:00",
+    "min_containers": 2,
+    "buffer_containers": 1,
+}
+
+
+def test_warm_hours_are_kept_told_in_the_trail_and_need_no_new_deployment(acme: Tenant, alice: User) -> None:
+    with enter_tenant(acme.id):
+        pool = create_pool(actor=alice, max_containers=3)
+        before = pool.spec().spec_hash()
+        change_pool(pool=pool, actor=alice, warm_hours=[OFFICE])
+        assert AuditEntry.objects.get(action="pool.changed").details == {
+            "warm_hours": [[], ["Mon–Fri 08:00–18:00: 2 warm, 1 in reserve"]]
+        }
+        kept = Pool.objects.get()
+        assert kept.warm_hours == [OFFICE] and kept.spec().spec_hash() == before
+
+
+def test_in_warm_hours_their_numbers_hold_in_the_place_of_the_pools_own(acme: Tenant, alice: User) -> None:
+    with enter_tenant(acme.id):
+        Tenant.objects.filter(pk=acme.pk).update(time_zone="America/New_York")
+        pool = create_pool(actor=alice, min_containers=1, max_containers=3, warm_hours=[OFFICE])
+        monday = datetime.datetime(2026, 11, 30, 13, 0, tzinfo=datetime.UTC)  # 08:00 in New York
+        assert pool.autoscaling_at(monday) == Autoscaling(2, 1, 3, 300)
+        assert pool.autoscaling_at(monday - datetime.timedelta(minutes=1)) == Autoscaling(1, 0, 3, 300)
+        set_enabled(pool=pool, actor=alice, enabled=False)
+        assert pool.autoscaling_at(monday).min_containers == 0
+
+
+@pytest.mark.parametrize(
+    ("windows", "sentence"),
+    [
+        ([{**OFFICE, "min_containers": 3}], "3 warm, 1 in reserve are more than the 3 containers"),
+        ([OFFICE, {**OFFICE, "days": [4, 5]}], "overlap"),
+        ([{**OFFICE, "days": []}], "at least one day"),
+    ],
+)
+def test_warm_hours_that_cannot_be_are_refused(acme: Tenant, alice: User, windows: Any, sentence: str) -> None:
+    with enter_tenant(acme.id):
+        pool = create_pool(actor=alice, max_containers=3)
+        with pytest.raises(ValidationError) as refusal:
+            change_pool(pool=pool, actor=alice, warm_hours=windows)
+        assert sentence in sentences(refusal.value)["warm_hours"]
+
+
+def test_the_hours_in_which_a_pool_keeps_most_count_for_the_plan(charlie: User) -> None:
+    starter = create_tenant(name="Small", owner=charlie, plan="starter")
+    with enter_tenant(starter.id):
+        one = {**OFFICE, "min_containers": 1}
+        pool = create_pool(actor=charlie, warm_hours=[one])
+        with pytest.raises(ValidationError, match="Starter plan keeps up to 1 containers warm") as refusal:
+            change_pool(pool=pool, actor=charlie, max_containers=3, warm_hours=[OFFICE])
+        assert set(refusal.value.message_dict) == {"warm_hours"}
+        with pytest.raises(ValidationError, match="your other pools have 1"):
+            create_pool(actor=charlie, worker="moshi", warm_hours=[one])
+
+
+def test_the_plan_limits_the_regions_that_pools_are_in(charlie: User) -> None:
+    starter = create_tenant(name="Small", owner=charlie, plan="starter")
+    with enter_tenant(starter.id):
+        create_pool(actor=charlie, backend="modal", region="us-east")
+        with pytest.raises(
+            ValidationError, match="Starter plan serves up to 1 region, .* you would have 2: eu-west, us-east"
+        ):
+            create_pool(actor=charlie, backend="modal", region="eu-west")
+        create_pool(actor=charlie, backend="modal", region="us-east", worker="moshi")
 
 
 def test_the_operators_pools_may_be_shared(house: Tenant) -> None:

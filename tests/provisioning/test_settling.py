@@ -147,3 +147,14 @@ def test_an_estimate_for_time_outside_the_containers_life_is_taken_back(deployme
     settle_containers(DAY_LATER)
     assert spent() == cost_of(60_000, deployment.rate_nano_dollars_per_second)
     assert entries(tenant_id=acme.pk) == {"active": 999, "adjustment": -999}
+
+
+def test_a_container_could_talk_when_it_gave_its_first_place_though_it_was_seen_ready_later(
+    deployment: Deployment, acme: Tenant
+) -> None:
+    rate = deployment.rate_nano_dollars_per_second
+    for ready_seconds, name in ((None, "never"), (50, "late")):
+        container = build_container(deployment, ready_seconds=ready_seconds, life_seconds=60, name=name)
+        build_active_cost(container, tenant=acme, from_seconds=10, to_seconds=30, nano_dollars=20 * rate)
+    settle_containers(DAY_LATER)
+    assert entries(tenant_id=acme.pk) == {"active": 40 * rate, "cold_start": 20 * rate, "idle_warm": 60 * rate}

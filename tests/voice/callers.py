@@ -83,7 +83,11 @@ class Caller:
 
 @contextlib.asynccontextmanager
 async def calling(
-    url: str, *, origin: str | None = None, receive_buffer_bytes: int | None = None
+    url: str,
+    *,
+    origin: str | None = None,
+    headers: dict[str, str] | None = None,
+    receive_buffer_bytes: int | None = None,
 ) -> AsyncIterator[Caller]:
     """Connect to a gateway. `receive_buffer_bytes`: of the kernel, small for a caller whose network is slow."""
     parts = urlsplit(url)
@@ -101,6 +105,7 @@ async def calling(
         max_queue=4,
         close_timeout=1,
         origin=origin,  # type: ignore[arg-type]
+        additional_headers=headers,
     ) as connection:
         yield Caller(connection)
 

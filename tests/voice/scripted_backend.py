@@ -5,14 +5,16 @@ See also: gateway_process, which adds it to the registry of backends.
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from provisioning.backends.contract import (
+    AccountRef,
     AtCapacity,
     Autoscaling,
     BackendUnreachable,
@@ -22,6 +24,7 @@ from provisioning.backends.contract import (
     DeploymentSpec,
     GrantedSession,
     PrimingReport,
+    Rates,
     ReportedState,
 )
 
@@ -46,6 +49,8 @@ class ScriptedBackend:
         match ref.name.split("-"):
             case ["scripted", port] if port.isdigit():
                 pass
+            case ["scripted", "hanging", *_]:
+                await asyncio.Event().wait()  # past every limit that it was given
             case ["scripted", "full", *_]:
                 raise AtCapacity("All scripted places are taken.")
             case _:
@@ -77,11 +82,19 @@ class ScriptedBackend:
     async def stop(self, ref: DeploymentRef) -> None:
         return None
 
-    async def deployments(self) -> Sequence[DeploymentRef]:
+    async def deployments(self, account: AccountRef | None = None) -> Sequence[DeploymentRef]:
         return ()
 
     async def read_log(self, ref: DeploymentRef, container: str, *, max_bytes: int = 65_536) -> str:
         return ""
 
-    async def costs(self, since: datetime.datetime, until: datetime.datetime) -> Sequence[BilledCost]:
+    async def costs(
+        self, since: datetime.datetime, until: datetime.datetime, account: AccountRef | None = None
+    ) -> Sequence[BilledCost]:
         return ()
+
+    async def rates(self) -> Rates | None:
+        return None
+
+    async def account_name(self, credentials: Mapping[str, str]) -> str:
+        return "scripted"

@@ -14,7 +14,7 @@ import pytest
 from django.conf import settings
 
 from provisioning import applying
-from provisioning.models import Deployment
+from provisioning.models import Deployment, Pool
 from provisioning.pools import create_pool
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
@@ -41,24 +41,25 @@ def supervisor_with_a_pool(
         address = f"http://127.0.0.1:{json.loads(supervisor.first_line())['listening']}"
         monkeypatch.setattr(settings, "LOCAL_SUPERVISOR_URL", address)
         monkeypatch.setattr(settings, "LOCAL_SUPERVISOR_TOKEN", SUPERVISOR_TOKEN)
-        deploy_pool(tenant)
-        for worker, checkpoint in checkpoints.items():
-            deploy_pool(tenant, worker=worker, checkpoint=str(checkpoint))
+        deploy_pools(tenant, {}, *({"worker": kind, "checkpoint": str(path)} for kind, path in checkpoints.items()))
         yield {"LOCAL_SUPERVISOR_URL": address, "LOCAL_SUPERVISOR_TOKEN": SUPERVISOR_TOKEN}
     finally:
         supervisor.stop(signal.SIGTERM, timeout_seconds=30)
 
 
-def deploy_pool(tenant: Tenant, **fields: Any) -> None:
-    """Make a pool with one warm container and wait until calls may go there."""
+def deploy_pools(tenant: Tenant, *pools: dict[str, Any]) -> None:
+    """Make pools with one warm container each, and wait until calls may go there. They come up side by side."""
     with enter_tenant(tenant.id):
-        pool = create_pool(actor=None, min_containers=1, max_containers=1, sessions_per_container=2, **fields)
+        made = [
+            create_pool(actor=None, min_containers=1, max_containers=1, sessions_per_container=4, **fields)
+            for fields in pools
+        ]
 
-    def is_ready() -> bool:
+    def is_ready(pool: Pool) -> bool:
         applying.apply_pool(tenant.id, pool.id)
         with enter_tenant(tenant.id):
             deployment = Deployment.objects.get(pool=pool)
             assert deployment.state != Deployment.State.FAILED, deployment.problem
             return deployment.state == Deployment.State.READY
 
-    wait_until(is_ready, within_seconds=90, what="the deployment")
+    wait_until(lambda: all([is_ready(pool) for pool in made]), within_seconds=120, what="the deployments")

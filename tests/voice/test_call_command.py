@@ -62,12 +62,15 @@ def test_one_wav_is_one_turn_and_the_record_is_all_of_stdout(
         str(tmp_path / "in.wav"),
         "--out",
         str(tmp_path / "out.wav"),
+        "--region",
+        "eu-west",
         "--json",
     )
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert "\n" not in done.stdout.strip()
     assert (record["status"], record["end_reason"], record["channel"]) == ("ended", "caller_hung_up", "command")
+    assert (record["caller_region"], record["region"]) == ("eu-west", "local")
     assert [turn["index"] for turn in record["turns"]] == [0, 1]
     assert [turn["agent"] for turn in record["turns"]] == ["Whistle 0", "Whistle 1"]
     # The scripted worker waits for 0.4 s of quiet.
@@ -102,6 +105,7 @@ def test_each_of_several_wavs_is_a_turn(gateway: GatewayProcess, whistler: None,
         (("--tenant", "nobody", "--agent", "whistler"), "There is no tenant nobody."),
         (("--tenant", "acme", "--agent", "nobody"), "Acme has no agent nobody. It has: whistler."),
         (("--tenant", "acme", "--agent", "whistler", "--turns", "0"), "--turns must be 1 or more."),
+        (("--tenant", "acme", "--agent", "whistler", "--region", "moon"), "There is no region 'moon': choose one of"),
         (("--tenant", "acme", "--agent", "whistler", "--turns", "9"), "fewer than 9 utterances"),
         (("--tenant", "acme", "--agent", "whistler", "--wav", "/nonexistent.wav"), "cannot be read as a WAV file"),
         (("--tenant", "acme", "--agent", "whistler", "--gateway", "ws://127.0.0.1:9"), "The gateway cannot be reached"),

@@ -1,79 +1,43 @@
 """One agent on each engine that runs without a GPU, switched on its page's way, called through the gateway.
 
-All parts are real; moshi, stt and tts have small random weights, whose sound and words mean nothing.
+All parts are real; moshi, stt and tts have small random weights, whose sound and words mean nothing. The calls go on at
+the same time: each keeps the version that it began with.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import asyncio
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 
-from agents.catalog import templates_by_slug
-from agents.models import Agent
-from agents.versions import create_agent_from_template, publish, save_draft
 from gpu_workers.moshi import tiny as tiny_moshi
 from gpu_workers.stt import tiny as tiny_stt
 from gpu_workers.tts import tiny as tiny_tts
-from provisioning.models import CostEntry
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.gpu_workers.speech import speak
-from tests.voice.conftest import GatewayProcess
-from tests.voice.processes import ROOT, running
+from tests.voice.processes import running, wait_until
+from tests.voice.spoken_calls import GATEWAY_PATIENCE, address_of, publish_with, record_of, roles_of, salon
 from tests.voice.supervised import supervisor_with_a_pool
 from tests.web.web_process import WebProcess
-from voice.models import Session
-from voice.wav_caller import read_wav, write_wav
+from voice.models import Call
+from voice.wav_caller import Heard, call_with_wavs
 
-
-def publish_with(tenant: Tenant, agent: Agent, **changes: Any) -> None:
-    with enter_tenant(tenant.id):
-        agent.refresh_from_db()
-        assert save_draft(agent=agent, draft={**agent.draft, **changes}, actor=None) == []
-        publish(agent=agent, actor=None)
-
-
-def call(gateway: GatewayProcess, folder: Path) -> dict[str, Any]:
-    """Call the agent, and return the record; its answer can be heard."""
-    arguments = ["--tenant", "acme", "--agent", "salon", "--wav", str(folder / "question.wav"), "--json"]
-    arguments += ["--gateway", gateway.url, "--out", str(folder / "reply.wav")]
-    done = subprocess.run(
-        [sys.executable, "manage.py", "call", *arguments],
-        cwd=ROOT,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr + gateway.log
-    assert np.abs(read_wav(folder / "reply.wav")).max() > 0.05
-    record: dict[str, Any] = json.loads(done.stdout)
-    return record
-
-
-def roles_of(tenant: Tenant, record: dict[str, Any]) -> set[str]:
-    with enter_tenant(tenant.id):
-        sessions = list(Session.objects.filter(call_id=record["id"]))
-        assert all(session.boot == "warm" and session.active_ms > 0 for session in sessions)
-        entries = CostEntry.objects.filter(call_id=record["id"], part="active")
-        assert entries.count() == len(sessions)
-        assert sum(entry.nano_dollars for entry in entries) == record["cost"]["nano_dollars"] > 0
-        return {session.role for session in sessions}
+VERSIONS: dict[str, dict[str, Any]] = {
+    "own": {"engine": "cascade"},
+    "moshi": {"engine": "moshi"},
+    "spoken": {"engine": "cascade", "tts": "kyutai"},
+    "heard": {"engine": "cascade", "stt": "kyutai", "tts": "own"},
+}
 
 
 def test_an_agent_talks_on_every_engine_that_it_is_switched_to(
     own_gateway: Any, acme: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_wav(tmp_path / "question.wav", speak("What are your opening hours?"))
-    with enter_tenant(acme.id):
-        agent = create_agent_from_template(template=templates_by_slug()["salon-front-desk"], actor=None, slug="salon")
+    agent, question = salon(acme), speak("What are your opening hours?")
     weights = {
         "moshi": tiny_moshi.write_checkpoint(tmp_path / "moshi"),
         "stt": tiny_stt.write_checkpoint(tmp_path / "stt"),
@@ -82,24 +46,36 @@ def test_an_agent_talks_on_every_engine_that_it_is_switched_to(
     with supervisor_with_a_pool(acme, tmp_path, monkeypatch, **weights) as reached:
         web = WebProcess(tmp_path, gateway_url="ws://127.0.0.1:1")
         with running(web.process):
-            gateway = own_gateway(**reached, INTERNAL_URL=web.url, GATEWAY_HANDSHAKE_SECONDS="20")
+            gateway = own_gateway(**reached, INTERNAL_URL=web.url, **GATEWAY_PATIENCE)
 
-            publish_with(acme, agent, engine="cascade")
-            own = call(gateway, tmp_path)
-            assert "opening hours" in own["turns"][1]["caller"].lower()
-            assert roles_of(acme, own) == {"engine"}
+            def switch(changes: dict[str, Any]) -> str:
+                publish_with(acme, agent, **changes)
+                return address_of(gateway, acme, agent)
 
-            publish_with(acme, agent, engine="moshi")
-            moshi = call(gateway, tmp_path)
-            assert moshi["turns"][0]["agent"]
-            assert roles_of(acme, moshi) == {"engine"}
+            def is_admitted(count: int) -> bool:
+                with enter_tenant(acme.id):
+                    return Call.objects.count() == count
 
-            publish_with(acme, agent, engine="cascade", stt="own", tts="kyutai")
-            spoken = call(gateway, tmp_path)
-            assert "opening hours" in spoken["turns"][1]["caller"].lower()
-            assert roles_of(acme, spoken) == {"engine", "tts"}
+            async def hold_all() -> list[Heard]:
+                calls = []
+                for changes in VERSIONS.values():
+                    address = await sync_to_async(switch)(changes)
+                    calls.append(asyncio.create_task(call_with_wavs(address, [question], longest_reply_seconds=5)))
+                    await sync_to_async(wait_until)(
+                        lambda: is_admitted(len(calls)), within_seconds=30, what="the admission of a call"
+                    )
+                return await asyncio.gather(*calls)
 
-            publish_with(acme, agent, stt="kyutai", tts="own")
-            heard = call(gateway, tmp_path)
-            assert heard["turns"][0]["agent"] == own["turns"][0]["agent"]
-            assert roles_of(acme, heard) == {"engine", "stt"}
+            heard = dict(zip(VERSIONS, async_to_sync(hold_all)(), strict=True))
+            records = {name: record_of(acme, each) for name, each in heard.items()}
+    assert [records[name]["version"] for name in VERSIONS] == [1, 2, 3, 4]
+    assert {name: roles_of(acme, record) for name, record in records.items()} == {
+        "own": {"engine"},
+        "moshi": {"engine"},
+        "spoken": {"engine", "tts"},
+        "heard": {"engine", "stt"},
+    }
+    assert "opening hours" in records["own"]["turns"][1]["caller"].lower()
+    assert records["moshi"]["turns"][0]["agent"]
+    assert "opening hours" in records["spoken"]["turns"][1]["caller"].lower()
+    assert records["heard"]["turns"][0]["agent"] == records["own"]["turns"][0]["agent"]

@@ -15,8 +15,8 @@ from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.gpu_workers.speech import speak
 from tests.voice.processes import running
+from tests.voice.spoken_calls import call, publish_with, roles_of
 from tests.voice.supervised import supervisor_with_a_pool
-from tests.voice.test_engines import call, publish_with, roles_of
 from tests.web.web_process import WebProcess
 from voice.wav_caller import write_wav
 

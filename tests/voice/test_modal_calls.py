@@ -15,16 +15,17 @@ from agents.catalog import templates_by_slug
 from agents.models import Agent
 from agents.versions import create_agent_from_template, publish
 from provisioning import applying
+from provisioning.accounts import save_account
 from provisioning.models import Deployment, Pool
 from provisioning.pools import change_pool, create_pool
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.gpu_workers.speech import speak
 from tests.modal_server.pools import become_ready, modal_for_pools, state_of
-from tests.modal_server.processes import ModalServer
+from tests.modal_server.processes import TENANTS, ModalServer
 from tests.voice.callers import Caller, calling, ready
 from tests.voice.processes import wait_until
-from tests.voice.test_engines import call, publish_with
+from tests.voice.spoken_calls import call, publish_with
 from voice.models import Call, Session
 from voice.tickets import call_address, issue_ticket
 from voice.wav_caller import write_wav
@@ -66,6 +67,30 @@ def test_a_call_is_answered_by_a_container_on_modal(
     publish_with(acme, agent, greeting="Good day.")
     assert call(gateway, tmp_path)["turns"][0]["agent"] == "Good day."
     assert len(modal.asked("AppPublish")) == published, "publishing a version touches Modal not at all"
+
+
+async def test_a_call_finds_its_place_in_the_tenants_own_workspace(
+    own_gateway: Any, acme: Tenant, modal: ModalServer
+) -> None:
+    """The operator has no token at all: the gateway reads the tenant's."""
+
+    def prepare() -> tuple[Any, str, Deployment]:
+        with enter_tenant(acme.id):
+            save_account(backend="modal", credentials=modal.own_tokens[0], actor=None)
+        agent, pool = salon_on_modal(acme, snapshots=False)
+        deployment = become_ready(pool)
+        without = {**modal.environment, "MODAL_TOKEN_ID": "", "MODAL_TOKEN_SECRET": ""}
+        gateway = own_gateway(**without, GATEWAY_HANDSHAKE_SECONDS="30")
+        with enter_tenant(acme.id):
+            return gateway, call_address(gateway.url, issue_ticket(agent)), deployment
+
+    gateway, address, deployment = await sync_to_async(prepare)()
+    async with calling(address) as caller:
+        await ready(caller)
+        apps = modal.running()["apps"]
+        assert [(app["name"], app["workspace"]) for app in apps] == [(deployment.name, TENANTS)]
+        assert [each["sessions"] for each in modal.containers()] == [1]
+    assert modal.own_tokens[0]["token_secret"] not in gateway.log
 
 
 async def test_rolling_a_pool_drops_none_of_its_calls(own_gateway: Any, acme: Tenant, modal: ModalServer) -> None:

@@ -39,6 +39,8 @@ class Site:
     address: str = ""
     heard: list[numpy.ndarray] = dataclasses.field(default_factory=list)
     tickets: list[str] = dataclasses.field(default_factory=list)
+    queries: list[str] = dataclasses.field(default_factory=list)
+    """Of the calls' addresses."""
     refusal: tuple[int, str] | None = None
     """When set, tickets are refused with this status and sentence."""
 
@@ -91,7 +93,13 @@ async def _page(request: web.Request) -> web.Response:
     behaviour = request.query.get("agent", "answer")
     panel = render_to_string(
         "web/_components/talk.html",
-        {"ticket_url": "/ticket/", "agent": behaviour, "csrf_token": "token", "limited": True},
+        {
+            "ticket_url": "/ticket/",
+            "agent": behaviour,
+            "csrf_token": "token",
+            "limited": True,
+            "regions": [("us-east", "United States, East"), ("eu-west", "Europe, West")],
+        },
     )
     head = (
         '<link rel="stylesheet" href="/static/web/warmline.css"><link rel="icon" href="/static/web/favicon.svg">'
@@ -117,6 +125,7 @@ async def _ticket(request: web.Request) -> web.Response:
 
 async def _call(request: web.Request) -> web.StreamResponse:
     behaviour = request.match_info["behaviour"]
+    request.app[SITE].queries.append(request.query_string)
     if behaviour == "refused":
         return web.Response(status=403)
     socket = web.WebSocketResponse()

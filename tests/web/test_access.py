@@ -26,6 +26,8 @@ ARGUMENTS: dict[str, Any] = {
     "membership_id": NOBODYS,
     "invitation_id": NOBODYS,
     "key_id": NOBODYS,
+    "account_id": NOBODYS,
+    "backend": "nowhere",
     "tenant_id": NOBODYS,
     "agent_slug": "nobodys",
     "plan_slug": "nobodys",
@@ -52,6 +54,8 @@ LEAST_ROLES = {
     "pool": Role.VIEWER,
     "pool_new": Role.DEVELOPER,
     "pool_change": Role.DEVELOPER,
+    "pool_hours_change": Role.DEVELOPER,
+    "pools_region_change": Role.DEVELOPER,
     "pool_switch": Role.DEVELOPER,
     "container_log": Role.DEVELOPER,
     "calendar": Role.VIEWER,
@@ -82,6 +86,8 @@ LEAST_ROLES = {
     "revoke_api_key": Role.ADMIN,
     "service_keys": Role.ADMIN,
     "remove_service_key": Role.ADMIN,
+    "own_account_change": Role.ADMIN,
+    "own_account_remove": Role.ADMIN,
     "audit": Role.ADMIN,
 }
 OPERATORS = {"fleet", "fleet_live_calls", "tenant_standing"}

@@ -13,7 +13,8 @@ from agents.models import Agent
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests.web import factories
-from web.agent_editor import Field, Row, make_editor, read_draft
+from web.agent_editor import make_editor, read_draft
+from web.agent_editor.fields import Field, Row
 
 ADDRESS = "/t/acme/agents/front-desk/draft/"
 
@@ -149,7 +150,9 @@ def test_what_is_wrong_stands_beside_its_field_and_the_draft_is_kept(client_of: 
         ({"intents.0.tool": "take_message"}, "id_intents_0_arguments", "The tool take_message takes no “service”."),
         ({"intents.0.arguments": "service"}, "id_intents_0_arguments", "The tool book_appointment needs"),
         ({"intents.0.questions.0.choices": ""}, "id_intents_0_questions_0_choices", "choices"),
-        ({"engine": "abacus"}, "id_engine", "This must be one of cascade, moshi."),
+        ({"engine": "abacus"}, "id_engine", "This must be one of cascade, moshi, openai_realtime."),
+        ({"engine": "openai_realtime"}, "id_voice", "OpenAI Realtime speaks with one of marin, cedar"),
+        ({"realtime.model": "gpt-9", "engine": "openai_realtime"}, "id_realtime_model", "one of gpt-realtime-2.1"),
         ({"name": "x" * 90}, "id_name", "at most 80 characters"),
         ({"intents.0.questions.1.from_hour": "nine"}, "id_intents_0_questions_1_from_hour", "a whole number"),
         ({"intents.0.questions.1.from_hour": "99"}, "id_intents_0_questions_1_from_hour", "12 or less"),
@@ -165,8 +168,7 @@ def test_each_mistake_is_told_in_a_sentence(
     assert sentence in said
     if field in problems_on(page):
         assert sentence in problems_on(page)[field]
-    (typed,) = change.values()
-    assert html.escape(typed) in page or typed in html.unescape(page)
+    assert all(html.escape(typed) in page or typed in html.unescape(page) for typed in change.values())
 
 
 def test_a_draft_with_problems_shows_them_when_it_is_opened_again(client_of: Any, agent: Agent, dora: User) -> None:

@@ -43,7 +43,7 @@ def test_the_list_shows_agents_with_their_week(client_of: Any, acme: Tenant, age
         factories.create_call(agent)
         factories.create_agent(name="Draft desk", is_published=False)
     said = words(client_of(bob).get("/t/acme/agents/").content.decode())
-    assert re.search(r"Front desk Salon version 1 cascade 1 (8[89]\d|9\d\d) ms \$0\.000428", said)
+    assert re.search(r"Front desk Salon version 1 Cascade 1 (8[89]\d|9\d\d) ms \$0\.000428", said)
     assert re.search(r"Draft desk Salon draft –", said)
 
 

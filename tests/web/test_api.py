@@ -49,8 +49,8 @@ def test_a_program_makes_a_ticket_for_one_call(visitor: Client, acme: Tenant, al
         assert ApiKey.objects.get().last_used_at is not None
 
 
-def test_a_ticket_may_have_a_page_and_a_limit(visitor: Client, acme: Tenant, alice: User, agent: Any) -> None:
-    body = {"origin": "https://www.acme.example", "max_seconds": 90}
+def test_a_ticket_may_have_a_page_a_limit_and_a_region(visitor: Client, acme: Tenant, alice: User, agent: Any) -> None:
+    body = {"origin": "https://www.acme.example", "max_seconds": 90, "region": "eu-west"}
     answer = visitor.post(
         f"/api/agents/{agent.slug}/tickets/", body, content_type="application/json", headers=key_of(acme, alice)
     )
@@ -58,6 +58,7 @@ def test_a_ticket_may_have_a_page_and_a_limit(visitor: Client, acme: Tenant, ali
     with enter_tenant(acme.id):
         ticket = Ticket.objects.get()
         assert (ticket.origin, ticket.max_seconds) == ("https://www.acme.example", 90)
+    assert answer.json()["url"].endswith(f"/call/{answer.json()['ticket']}/api/chat?region=eu-west")
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,8 @@ def test_a_ticket_may_have_a_page_and_a_limit(visitor: Client, acme: Tenant, ali
         ("[]", "The body is an object"),
         ('{"colour": "red"}', "The body is an object"),
         ('{"origin": "acme"}', "`origin` is an address"),
+        ('{"region": "the moon"}', "`region` is one of local, us-east"),
+        ('{"region": 7}', "`region` is one of"),
         ('{"max_seconds": 0}', "`max_seconds` is a number"),
         ('{"max_seconds": true}', "`max_seconds` is a number"),
         (json.dumps({"origin": "https://" + "x" * 20_000}), "The body is too long."),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from provisioning.models import CostEntry
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests.web import factories
@@ -128,6 +129,26 @@ def test_a_call_shows_all_that_is_known_of_it(client_of: Any, calls: dict[str, C
     assert "42.000 s at 10,200 nano-dollars a second: 428,400 nano-dollars" in said
 
 
+def test_a_call_shows_what_the_provider_billed_beside_the_estimate(
+    client_of: Any, calls: dict[str, Call], bob: User
+) -> None:
+    call = calls["slow"]
+    address = f"/t/acme/calls/{call.pk}/"
+    assert "Total provisional" in words(client_of(bob).get(address).content.decode())
+    with enter_tenant(call.tenant_id):
+        CostEntry.objects.create(
+            call_id=call.pk,
+            part="active",
+            source="provider",
+            nano_dollars=-8_400,
+            occurred_at=call.started_at,
+            idempotency_key="billed",
+        )
+    said = words(client_of(bob).get(address).content.decode())
+    assert "billed less than estimated: 8,400 nano-dollars" in said
+    assert "Total as billed $0.000420" in said
+
+
 def test_a_live_call_follows_itself(client_of: Any, calls: dict[str, Call], bob: User) -> None:
     call = calls["live"]
     client = client_of(bob)
@@ -155,3 +176,18 @@ def test_a_rivals_call_is_not_found_under_ones_own_address(
     client_of: Any, calls: dict[str, Call], rival: Tenant, charlie: User
 ) -> None:
     assert client_of(charlie).get(f"/t/rival/calls/{calls['well'].pk}/").status_code == 404
+
+
+def test_a_call_tells_where_it_was_held_and_where_not(client_of: Any, acme: Tenant, bob: User) -> None:
+    refused = [
+        {"region": "eu-west", "is_own": True, "waited_ms": 15_003, "why": "worker_timed_out"},
+        {"region": "ca-central", "is_own": False, "waited_ms": 12, "why": "worker_at_capacity"},
+    ]
+    with enter_tenant(acme.id):
+        agent = factories.create_agent()
+        call = factories.create_call(agent, region="us-east", caller_region="eu-west", refused_places=refused)
+    said = words(client_of(bob).get(f"/t/acme/calls/{call.pk}/").content.decode())
+    assert "Region United States, East the caller is near Europe, West" in said
+    assert (
+        "Europe, West: worker timed out after 15.00 s Canada, Central, shared: worker at capacity after 12 ms" in said
+    )

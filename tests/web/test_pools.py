@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html
+import json
 import re
 from typing import Any
 
@@ -24,6 +24,13 @@ SHAPE = {
     "sessions_per_container": "4",
     "scaledown_window_seconds": "120",
     "snapshots": "on",
+    "gpu": "",
+    "cpu_millicores": "1000",
+    "memory_mib": "1024",
+    "image": "",
+    "checkpoint": "",
+    "startup_timeout_seconds": "120",
+    "exit_grace_seconds": "60",
 }
 NEW = {**SHAPE, "worker": "cascade", "region": "local", "backend": "local"}
 
@@ -50,7 +57,7 @@ def test_the_list_says_how_pools_stand(client_of: Any, acme: Tenant, pool: Pool,
             pool_id=pool.pk, part="idle_warm", nano_dollars=2_000_000, occurred_at=pool.created_at, idempotency_key="i"
         )
     said = words(client_of(bob).get("/t/acme/pools/").content.decode())
-    assert "Cascade · This machine ready 1 ready 2 of 4 restored 1 1 warm, 4 at most $0.002000" in said
+    assert "Cascade This machine ready 1 ready 2 of 4 restored 1 1 warm, 4 at most $0.002000" in said
 
 
 def test_without_a_pool_it_says_where_calls_run(client_of: Any, acme: Tenant, bob: User, dora: User) -> None:
@@ -173,9 +180,9 @@ def test_a_containers_log_is_shown_as_its_supervisor_has_it(client_of: Any, acme
             container = Container.objects.filter(deployment__pool=pool).latest("started_at")
         address = f"/t/acme/pools/{pool.pk}/containers/{container.pk}/"
         (written,) = supervisor.folder.rglob(f"*{container.name}*.log")
-        lines = written.read_text().split()
-        page = client_of(dora).get(address).content.decode()
-        assert lines and lines[-1] in html.unescape(page)
+        last = json.loads(written.read_text().splitlines()[-1])
+        page = words(client_of(dora).get(address).content.decode())
+        assert f"{last['at'][11:23]} {last['level']} {last['message']} logger= {last['logger']}" in page
         assert address in client_of(dora).get(f"/t/acme/pools/{pool.pk}/").content.decode()
 
 
@@ -186,3 +193,119 @@ def test_a_log_whose_supervisor_is_away_says_so(client_of: Any, acme: Tenant, do
         page = client_of(dora).get(f"/t/acme/pools/{pool.pk}/containers/{container.pk}/")
     assert page.status_code == 200
     assert re.search(r"The local supervisor .* cannot be reached", page.content.decode())
+
+
+# --- warm hours ------------------------------------------------------------------------------------------------------
+OFFICE = {
+    "days": [0, 1, 2, 3, 4],
+    "begins_at": "08:00",
+    "ends_at": "18:00",
+    "min_containers": 2,
+    "buffer_containers": 1,
+}
+NIGHT = {"days": [4, 6], "begins_at": "22:00", "ends_at": "06:00", "min_containers": 1, "buffer_containers": 0}
+
+
+def as_typed(*windows: dict[str, Any], known: int = 0) -> dict[str, Any]:
+    """Return what a browser sends of windows and the empty one after them; `known`: so many were there before."""
+    form: dict[str, Any] = {"form-TOTAL_FORMS": len(windows) + 1, "form-INITIAL_FORMS": known}
+    empty = {**OFFICE, "days": [], "min_containers": 1, "buffer_containers": 0}
+    for number, window in enumerate((*windows, empty)):
+        form |= {f"form-{number}-{name}": value for name, value in window.items()}
+    return form
+
+
+def test_warm_hours_are_typed_kept_and_told(client_of: Any, acme: Tenant, pool: Pool, dora: User, bob: User) -> None:
+    address = f"/t/acme/pools/{pool.pk}/hours/"
+    answer = client_of(dora).post(address, as_typed(OFFICE, NIGHT), follow=True)
+    assert "The warm hours are saved." in answer.content.decode()
+    assert stored(pool).warm_hours == [OFFICE, NIGHT]
+    with enter_tenant(acme.id):
+        (told,) = AuditEntry.objects.get(action="pool.changed").details.values()
+        assert told[1][0] == "Mon–Fri 08:00–18:00: 2 warm, 1 in reserve"
+        assert Deployment.objects.count() == 1, "no new deployment"
+    for user in (dora, bob):
+        page = client_of(user).get(f"/t/acme/pools/{pool.pk}/").content.decode()
+        assert "Fri, Sun 22:00–06:00: 1 warm" in page
+        assert 'x="91.67%" width="8.33%"' in page and 'x="0.0%" width="25.0%"' in page
+        assert re.search(r"Kept warm [012] .+; next change .+, to [012]", words(page))
+
+
+def test_a_window_is_removed_and_one_without_days_is_none(client_of: Any, pool: Pool, dora: User) -> None:
+    client, address = client_of(dora), f"/t/acme/pools/{pool.pk}/hours/"
+    client.post(address, as_typed(OFFICE, NIGHT))
+    client.post(address, {**as_typed(OFFICE, NIGHT, known=2), "remove": "form-0"})
+    assert stored(pool).warm_hours == [NIGHT]
+    client.post(address, as_typed({**NIGHT, "days": []}, known=1))
+    assert stored(pool).warm_hours == []
+
+
+@pytest.mark.parametrize(
+    ("windows", "sentence"),
+    [
+        ((OFFICE, {**NIGHT, "begins_at": "17:00"}), "Mon–Fri 08:00–18:01 and Fri, Sun 17:00–06:00 overlap"),
+        (({**OFFICE, "min_containers": 9},), "9 warm, 1 in reserve are more than the 4 containers"),
+        (({**OFFICE, "begins_at": "soon"},), "Enter a valid time."),
+        (({**OFFICE, "min_containers": ""},), "This field is required."),
+        (({**OFFICE, "days": [9]},), "9 is not one of the available choices"),
+    ],
+)
+def test_hours_that_cannot_be_are_told_and_what_was_typed_is_kept(
+    windows: Any, sentence: str, client_of: Any, pool: Pool, dora: User
+) -> None:
+    first, *others = windows
+    typed = as_typed({**first, "ends_at": "18:01"}, *others)
+    answer = client_of(dora).post(f"/t/acme/pools/{pool.pk}/hours/", typed)
+    page = answer.content.decode()
+    assert answer.status_code == 422 and sentence in page
+    assert 'value="18:01"' in page
+    assert stored(pool).warm_hours == []
+
+
+def test_a_form_of_windows_that_was_tampered_with_is_told(client_of: Any, pool: Pool, dora: User) -> None:
+    client, address = client_of(dora), f"/t/acme/pools/{pool.pk}/hours/"
+    assert client.post(address, {}).status_code == 422
+    assert client.post(address, {"form-TOTAL_FORMS": "9999", "form-INITIAL_FORMS": "0"}).status_code == 422
+    assert stored(pool).warm_hours == []
+
+
+# --- regions ---------------------------------------------------------------------------------------------------------
+def test_a_tenant_says_where_its_callers_are(client_of: Any, acme: Tenant, dora: User) -> None:
+    client = client_of(dora)
+    client.post("/t/acme/pools/region/", {"region": "eu-west"})
+    assert client.post("/t/acme/pools/region/", {"region": "moon"}).status_code == 422
+    with enter_tenant(acme.id):
+        assert Tenant.objects.get().region == "eu-west"
+        assert AuditEntry.objects.get(action="tenant.changed").details == {"region": ["local", "eu-west"]}
+    page = client.get("/t/acme/pools/").content.decode()
+    assert '<option value="eu-west" selected>' in page
+
+
+# --- names that a tenant may give ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["/etc/passwd", "../secrets", "weights/../../x", "a b", "~/x", "$(x)"])
+def test_only_the_operator_names_folders_of_the_machine(
+    client_of: Any, house: Tenant, pool: Pool, dora: User, olivia: User, name: str
+) -> None:
+    for field in ("checkpoint", "image"):
+        answer = client_of(dora).post(f"/t/acme/pools/{pool.pk}/change/", {**SHAPE, field: name})
+        assert answer.status_code == 422 and "This is no name" in answer.content.decode()
+    assert (stored(pool).checkpoint, stored(pool).image) == ("", "")
+
+
+def test_what_a_command_has_set_can_be_saved_again(client_of: Any, acme: Tenant, pool: Pool, dora: User) -> None:
+    with enter_tenant(acme.id):
+        Pool.objects.update(checkpoint="/srv/weights/stt")
+    typed = {**SHAPE, "checkpoint": "/srv/weights/stt", "image": "warmline-stt:1.2.0", "max_containers": "5"}
+    assert client_of(dora).post(f"/t/acme/pools/{pool.pk}/change/", typed).status_code == 302
+    kept = stored(pool)
+    assert (kept.checkpoint, kept.image, kept.max_containers) == ("/srv/weights/stt", "warmline-stt:1.2.0", 5)
+
+
+def test_a_new_pools_machine_is_what_its_worker_needs_unless_somebody_says_otherwise(
+    client_of: Any, acme: Tenant, alice: User
+) -> None:
+    moshi = {**NEW, "worker": "moshi", "backend": "modal", "region": "us-east", "gpu": ""}
+    assert client_of(alice).post("/t/acme/pools/new/", {**moshi, "memory_mib": "30000"}).status_code == 302
+    with enter_tenant(acme.id):
+        made = Pool.objects.get()
+    assert (made.gpu, made.cpu_millicores, made.memory_mib) == ("L4, A10", 2000, 30_000)

@@ -19,6 +19,7 @@ from tests.web import factories
 from tests.web.test_agent_draft import ADDRESS, form_of, stored
 
 PAGE = "/t/acme/services/"
+PROVIDERS = ["elevenlabs", "cartesia", "deepgram", "openai"]
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,7 @@ def _where(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "ELEVENLABS_URL", provider)
     monkeypatch.setattr(settings, "CARTESIA_URL", provider)
     monkeypatch.setattr(settings, "DEEPGRAM_URL", provider)
+    monkeypatch.setattr(settings, "OPENAI_REALTIME_URL", f"{provider.replace('http', 'ws')}/v1/realtime")
 
 
 def keys_of(tenant: Tenant) -> dict[str, str]:
@@ -50,7 +52,7 @@ def save(client: Any, provider: str, secret: str) -> Any:
     return client.post(PAGE, {"provider": provider, "secret": secret}, follow=True)
 
 
-@pytest.mark.parametrize("name", ["elevenlabs", "cartesia", "deepgram"])
+@pytest.mark.parametrize("name", PROVIDERS)
 def test_a_key_that_the_service_knows_is_saved_and_not_shown(
     name: str, client_of: Any, acme: Tenant, alice: User
 ) -> None:
@@ -66,14 +68,15 @@ def test_a_key_that_the_service_knows_is_saved_and_not_shown(
         assert KEY not in str(cursor.fetchall())
 
 
-def test_a_new_key_takes_the_place_of_the_old_one(client_of: Any, acme: Tenant, alice: User) -> None:
-    save(client_of(alice), "elevenlabs", LIMITED_KEY)  # one that may only speak is as good as any
+@pytest.mark.parametrize("name", ["elevenlabs", "openai"])
+def test_a_new_key_takes_the_place_of_the_old_one(name: str, client_of: Any, acme: Tenant, alice: User) -> None:
+    save(client_of(alice), name, LIMITED_KEY)  # one that may only speak is as good as any
     assert "…5678" in client_of(alice).get(PAGE).content.decode()
-    save(client_of(alice), "elevenlabs", KEY)
-    assert keys_of(acme) == {"elevenlabs": KEY}
+    save(client_of(alice), name, KEY)
+    assert keys_of(acme) == {name: KEY}
 
 
-@pytest.mark.parametrize("name", ["elevenlabs", "cartesia", "deepgram"])
+@pytest.mark.parametrize("name", PROVIDERS)
 @pytest.mark.parametrize(
     ("secret", "sentence"),
     [
@@ -117,18 +120,32 @@ def test_a_key_is_removed_by_its_own_tenant_alone(
     assert [entry.action for entry in trail_of(acme)] == ["service_key.saved", "service_key.removed"]
 
 
-def test_an_agent_is_not_published_before_its_service_has_a_key(client_of: Any, acme: Tenant, alice: User) -> None:
+@pytest.mark.parametrize(
+    ("provider", "name", "choice"),
+    [
+        ("elevenlabs", "ElevenLabs", {"tts": "elevenlabs"}),
+        (
+            "openai",
+            "OpenAI",
+            {"engine": "openai_realtime", "voice": "marin", "realtime.model": "gpt-realtime-2.1-mini"},
+        ),
+    ],
+)
+def test_an_agent_is_not_published_before_its_service_has_a_key(
+    provider: str, name: str, choice: dict[str, str], client_of: Any, acme: Tenant, alice: User
+) -> None:
     with enter_tenant(acme.id):
         agent: Agent = factories.create_agent()
-    typed = {**form_of(agent.draft), "tts": "elevenlabs", "action": "publish"}
+    typed = {**form_of(agent.draft), **choice, "action": "publish"}
     before = stored(agent).live_version
     answer = client_of(alice).post(ADDRESS, typed)
     assert answer.status_code == 422
-    assert "save a key of ElevenLabs under Services first" in answer.content.decode()
-    assert stored(agent).draft["tts"] == "elevenlabs"
+    assert f"save a key of {name} under Services first" in answer.content.decode()
+    draft = stored(agent).draft
+    assert all(draft[key] == value for key, value in choice.items() if "." not in key)
     assert stored(agent).live_version == before
 
-    save(client_of(alice), "elevenlabs", KEY)
+    save(client_of(alice), provider, KEY)
     assert client_of(alice).post(ADDRESS, typed).status_code == 302
     live = stored(agent).live_version
-    assert live is not None and live.config["tts"] == "elevenlabs"
+    assert live is not None and live.config == draft

@@ -119,6 +119,15 @@ def test_calling_again_begins_anew(page: Page, site: Site) -> None:
     assert site.tickets[-2:] == ["answer", "answer"]
 
 
+def test_a_caller_may_choose_the_region_to_call_from(page: Page, site: Site) -> None:
+    call(page, site, "4529")
+    expect(page.get_by_role("button", name="Call again")).to_be_visible(timeout=20_000)
+    page.get_by_label("Call as from").select_option("Europe, West")
+    page.get_by_role("button", name="Call again").click()
+    expect(page.get_by_role("button", name="Call again")).to_be_visible(timeout=20_000)
+    assert site.queries[-2:] == ["", "region=eu-west"]
+
+
 @pytest.mark.parametrize("code", [code for code in CloseCode if code >= 4000])
 def test_a_refusal_is_told_in_a_sentence(page: Page, site: Site, code: CloseCode) -> None:
     call(page, site, str(int(code)))

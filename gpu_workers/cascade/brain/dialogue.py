@@ -88,6 +88,8 @@ class Dialogue:
         self._is_closing = False
         """Whether the agent has asked what else it can do."""
         self._misses = 0
+        self._undone: Due | None = None
+        """What was due in the turn in which the call was lost."""
         self._said: list[str] = []
         self._said_before = ""
 
@@ -96,6 +98,9 @@ class Dialogue:
         return self._say(self._agent.get("greeting") or GREETING)
 
     def come_back(self) -> Answer:
+        if self._undone is not None:
+            said = self._say("Sorry, I lost you for a moment.")
+            return Answer(said.sentences, due=self._undone)
         wish = ANYTHING_ELSE if self._is_closing else "How can I help you?"
         return self._say(f"Sorry, I lost you for a moment. {self._question_again() or wish}")
 
@@ -113,12 +118,22 @@ class Dialogue:
                 return found
         return self._answer_wish(heard)
 
-    def follow(self, heard: str) -> None:
-        """Take in a turn that somebody else has answered. What was due then has been done."""
-        due = self.hear(heard).due
+    def follow(self, heard: str, was_run: Callable[[str], bool]) -> None:
+        """Take in a turn that somebody else has answered, or was to answer.
+
+        Args:
+            was_run: whether a tool that was due then was run. One that was not is confirmed again, where it was
+                confirmed at all, or else run when the call comes back.
+        """
+        self._undone, due = None, self.hear(heard).due
         if due is not None and not due.is_look_up:
-            self._leave_task()
-            self._is_closing = True
+            if was_run(due.tool):
+                self._leave_task()
+                self._is_closing = True
+            elif due.task.intent.get("confirm"):
+                due.task.is_confirming = True
+            else:
+                self._undone = due
         self._misses = 0
 
     def was_told(self, text: str) -> None:

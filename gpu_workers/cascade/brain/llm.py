@@ -15,8 +15,8 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any, Literal, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from typing import Literal, cast
 
 from openai import AsyncOpenAI, AsyncStream, OpenAIError
 from openai.types.chat import (
@@ -25,31 +25,21 @@ from openai.types.chat import (
     ChatCompletionToolParam,
 )
 
+from gpu_workers.cascade.brain.instructions import goodbye_of, instructions_of
 from gpu_workers.cascade.brain.model_settings import ModelSettings
+from gpu_workers.cascade.brain.model_tools import END_CALL, MAX_ROUNDS, ModelTools, answer_for_model, read_arguments
 from gpu_workers.cascade.brain.policy import PolicyBrain
-from gpu_workers.cascade.brain.sentences import fill_sentence
 from gpu_workers.cascade.brain.speaking import make_speakable
 from gpu_workers.cascade.brain.speech import HangUp, Part, Say, ToolCalled, Warned
 from gpu_workers.cascade.brain.tool_client import ToolClient, ToolReply
-from gpu_workers.cascade.brain.wording import GOODBYE
-from gpu_workers.protocol import Start, Utterance
+from gpu_workers.cascade.brain.wording import LOST_THREAD
+from gpu_workers.protocol import Start, ToolRun, Utterance
 
 logger = logging.getLogger(__name__)
 
-MAX_ROUNDS = 4
-"""How often a model may call tools in one turn; after that it must speak."""
 MAX_REPLY_TOKENS = 300
 STALL_SECONDS = 5.0
 """How long a model that has begun may keep the caller waiting for its next words."""
-END_CALL = "end_call"
-LOST_THREAD = "I am sorry, I lost my thread. Could you say that again?"
-
-STYLE = """You are on the telephone. Speak in one or two short sentences, in plain words.
-Use no lists, no markup and no emoji.
-Write dates, times, prices and numbers as they are spoken, telephone numbers digit by digit.
-Ask for one thing at a time.
-Never invent a fact, a price or a free time.
-Before you book, change or cancel anything, say it back and wait for a yes."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
@@ -79,7 +69,7 @@ class LanguageModelBrain:
         now: Callable[[], datetime.datetime],
     ) -> None:
         self._start = start
-        self._tools = tools
+        self._tools = ModelTools(start, tools)
         self._settings = settings
         self._fallback = fallback
         self._now = now
@@ -144,6 +134,13 @@ class LanguageModelBrain:
             self._remember("assistant", f"{text} …" if interrupted else text)
         self._fallback.was_spoken(text, interrupted=interrupted)
 
+    def catch_up(self, conversation: Sequence[Utterance], tools_run: Sequence[ToolRun] | None = None) -> None:
+        self._start = dataclasses.replace(self._start, tools_run=(*self._start.tools_run, *(tools_run or ())))
+        for said in conversation:
+            self._remember("user" if said.role == "caller" else "assistant", said.text)
+            self._turn += said.role == "caller"
+        self._unfollowed += conversation
+
     async def close(self) -> None:
         await self._client.close()
 
@@ -178,7 +175,7 @@ class LanguageModelBrain:
             for index, call in calls.items():
                 if call.name == END_CALL:
                     if not spoke:
-                        yield Say(self._goodbye())
+                        yield Say(goodbye_of(self._start, self._now()))
                     yield HangUp()
                     return
                 call.id = call.id or f"call_{self._turn}_{MAX_ROUNDS - rounds_left}_{index}"
@@ -193,14 +190,7 @@ class LanguageModelBrain:
 
     async def _run(self, call: _Call) -> ToolReply:
         """Run a tool, and keep the call and its answer for this turn and those to come."""
-        arguments = _read_arguments(call.arguments)
-        if call.name not in {tool["function"]["name"] for tool in self._declared_tools()}:
-            outcome = ToolReply(False, {}, 0.0, code="unknown_tool", sentence=f"There is no tool {call.name!r}.")
-        elif arguments is None:
-            outcome = ToolReply(False, {}, 0.0, code="bad_arguments", sentence="The arguments are not a JSON object.")
-        else:
-            outcome = await self._tools.call(call.name, arguments, self._turn)
-        answer = outcome.result if outcome.ok else {**outcome.result, "error": outcome.sentence or outcome.code}
+        outcome = await self._tools.run(call.name, call.arguments, self._turn)
         # One message for each call: what was asked and what was answered are never apart.
         self._messages += [
             {
@@ -210,11 +200,11 @@ class LanguageModelBrain:
                     {
                         "id": call.id,
                         "type": "function",
-                        "function": {"name": call.name, "arguments": json.dumps(arguments or {})},
+                        "function": {"name": call.name, "arguments": json.dumps(read_arguments(call.arguments) or {})},
                     }
                 ],
             },
-            {"role": "tool", "tool_call_id": call.id, "content": json.dumps(answer)},
+            {"role": "tool", "tool_call_id": call.id, "content": answer_for_model(outcome)},
         ]
         return outcome
 
@@ -261,7 +251,7 @@ class LanguageModelBrain:
     async def _open_stream(self, *, may_call: bool) -> AsyncStream[ChatCompletionChunk]:
         return await self._client.chat.completions.create(
             model=self._settings.model,
-            messages=[{"role": "system", "content": self._system()}, *self._messages],
+            messages=[{"role": "system", "content": instructions_of(self._start, self._now())}, *self._messages],
             tools=self._declared_tools(),
             tool_choice="auto" if may_call else "none",
             stream=True,
@@ -270,42 +260,7 @@ class LanguageModelBrain:
         )
 
     def _declared_tools(self) -> list[ChatCompletionToolParam]:
-        declared = [tool for tool in self._start.agent.get("tools", []) if isinstance(tool, dict)]
-        end_call = {
-            "name": END_CALL,
-            "description": "Hang up, after goodbyes were said.",
-            "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
-        }
-        return [cast(ChatCompletionToolParam, {"type": "function", "function": tool}) for tool in (*declared, end_call)]
-
-    def _goodbye(self) -> str:
-        business = {"business": self._start.business.get("name") or "us"}
-        return fill_sentence(self._start.agent.get("goodbye") or GOODBYE, business, self._now())
-
-    def _system(self) -> str:
-        agent, business = self._start.agent, self._start.business
-        facts = "\n".join(f"- {fact['question']} {fact['answer']}" for fact in agent.get("facts", []))
-        now = self._now()
-        return "\n\n".join(
-            part
-            for part in (
-                agent.get("prompt", ""),
-                STYLE,
-                f"The business is {business.get('name', 'unknown')}. Its local time is {now:%A, %d %B %Y, %H:%M}. "
-                "Tools take local times like 2026-11-24T15:30.",
-                f"Facts you may tell:\n{facts}" if facts else "",
-            )
-            if part
-        )
-
-
-def _read_arguments(text: str) -> dict[str, Any] | None:
-    """Return the arguments a model wrote, or None where they are no JSON object."""
-    try:
-        arguments = json.loads(text or "{}")
-    except ValueError:
-        return None
-    return arguments if isinstance(arguments, dict) else None
+        return [cast(ChatCompletionToolParam, {"type": "function", "function": tool}) for tool in self._tools.declared]
 
 
 def _reason(problem: Exception) -> str:

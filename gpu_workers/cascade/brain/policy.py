@@ -15,7 +15,7 @@ from gpu_workers.cascade.brain.dialogue import Answer, Dialogue, Due
 from gpu_workers.cascade.brain.intents import IntentModel
 from gpu_workers.cascade.brain.speech import HangUp, Part, Say, ToolCalled
 from gpu_workers.cascade.brain.tool_client import ToolClient, ToolReply
-from gpu_workers.protocol import Start, Utterance
+from gpu_workers.protocol import Start, ToolRun, Utterance
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class PolicyBrain:
     ) -> None:
         """`now`: the business's wall clock, without a zone."""
         self._dialogue = Dialogue(start.agent, str(start.business.get("name") or "us"), now, intents)
-        self._history = start.history
+        self._start = start
         self._tools = tools
         self._turn = 0
         self._running: _Running | None = None
@@ -43,13 +43,17 @@ class PolicyBrain:
         return self._running is not None
 
     async def greet(self) -> AsyncIterator[Part]:
-        if self._history:
-            self.catch_up(self._history)
-            answer = self._dialogue.come_back()
-        else:
-            answer = self._dialogue.greet()
+        if not self._start.history:
+            for part in _parts(self._dialogue.greet()):
+                yield part
+            return
+        self.catch_up(self._start.history, self._start.tools_run)
+        answer = self._dialogue.come_back()
         for part in _parts(answer):
             yield part
+        if answer.due is not None:
+            async for part in self._run(answer.due):
+                yield part
 
     async def reply(self, heard: str) -> AsyncIterator[Part]:
         self._turn += 1
@@ -74,12 +78,20 @@ class PolicyBrain:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def catch_up(self, conversation: Sequence[Utterance]) -> None:
-        """Follow what another brain has answered, or this one before the call was lost; no tool runs again."""
+    def catch_up(self, conversation: Sequence[Utterance], tools_run: Sequence[ToolRun] | None = None) -> None:
+        """Follow what another brain has said, or this one before the call was lost; no tool runs again."""
+        undone = list(tools_run or ())
+
+        def was_run(tool: str) -> bool:
+            run = next((run for run in undone if run.name == tool), None)
+            if run is not None:
+                undone.remove(run)
+            return tools_run is None or run is not None
+
         for said in conversation:
             if said.role == "caller":
                 self._turn += 1
-                self._dialogue.follow(said.text)
+                self._dialogue.follow(said.text, was_run)
             else:
                 self._dialogue.was_told(said.text)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from gpu_workers.cascade.passages import Passage
+from gpu_workers.pcm import Samples
+from gpu_workers.protocol import ToolRun, Utterance
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -12,6 +16,16 @@ class Say:
     """A sentence or so, ready to be spoken: numbers and dates are in their spoken form."""
 
     text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Voiced:
+    """Sound of a brain that speaks with a voice of its own: the next piece of a passage."""
+
+    passage: Passage
+    samples: Samples
+    begins_seconds: float
+    """Where in the passage it begins."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,7 +48,7 @@ class HangUp:
     """The conversation is over when what was said before this has been heard."""
 
 
-Part = Say | ToolCalled | Warned | HangUp
+Part = Say | Voiced | ToolCalled | Warned | HangUp
 
 
 class Brain(Protocol):
@@ -56,4 +70,21 @@ class Brain(Protocol):
 
     async def close(self) -> None:
         """Let go of connections: the call is over."""
+        ...
+
+
+class FollowingBrain(Brain, Protocol):
+    """One that can take over from another."""
+
+    def catch_up(self, conversation: Sequence[Utterance], tools_run: Sequence[ToolRun] | None = None) -> None:
+        """Follow what the other has heard and said, and done; None where what was due is known to be done."""
+        ...
+
+
+@runtime_checkable
+class VoicedBrain(Brain, Protocol):
+    """One that speaks with a voice of its own: nobody else can say the rest of what it was saying."""
+
+    def go_on(self) -> AsyncIterator[Part]:
+        """Take up a reply that was broken off for nothing."""
         ...

@@ -12,6 +12,7 @@ from gpu_workers.cascade.brain.task import Intent
 ANYTHING_ELSE = "Is there anything else I can help you with?"
 GREETING = "Hello. How can I help you?"
 GOODBYE = "Thank you for calling. Goodbye."
+LOST_THREAD = "I am sorry, I lost my thread. Could you say that again?"
 HAND_OFF = "I will ask somebody to call you back."
 NOBODY_THERE = "I am sorry, I can't help you with that, and I can't reach anybody from here."
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import jsonschema
 
+from agents.engines import OPENAI_REALTIME, OPENAI_REALTIME_VOICES
 from agents.tools.declarations import DECLARATIONS
 
 SCHEMA = json.loads((Path(__file__).parent / "schema.json").read_text())
@@ -85,6 +86,8 @@ def _cross_checks(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for position, name in enumerate(config["tools"]):
         if name not in DECLARATIONS:
             yield f"tools.{position}", f"There is no tool “{name}”."
+    if config["engine"] == OPENAI_REALTIME and config["voice"] not in OPENAI_REALTIME_VOICES:
+        yield "voice", f"OpenAI Realtime speaks with one of {', '.join(OPENAI_REALTIME_VOICES)}."
     for place, name in _repeated("intents", (intent["name"] for intent in config["intents"])):
         yield place, f"There are two intents named “{name}”."
     for place, question in _repeated("facts", (fact["question"] for fact in config["facts"])):

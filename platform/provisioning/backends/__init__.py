@@ -9,17 +9,24 @@ import asyncio
 import contextlib
 import importlib
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from provisioning.backends.contract import Backend
+from provisioning.backends.contract import Backend, DeploymentSpec
 
 BACKENDS = {
     "local": "provisioning.backends.local.backend.LocalBackend",
     "modal": "provisioning.backends.modal.backend.ModalBackend",
 }
 
+PRESETS = {"modal": "provisioning.backends.modal.presets"}
+"""Where it is said what pools have that name nothing, for backends on which that is not nothing."""
+
 FOLLOW_SECONDS = {"modal": 15.0}
 """How long to leave a standing deployment alone that needs nothing: a provider far away counts its requests."""
+
+
+OWN_ACCOUNTS = {"modal": ("token_id", "token_secret")}
+"""Backends on which a tenant may bring an account of its own, and what its credentials consist of."""
 
 
 class BackendUnknown(LookupError):
@@ -32,6 +39,22 @@ def make_backend(name: str) -> Backend:
         raise BackendUnknown(f"There is no backend {name!r}: choose one of {', '.join(BACKENDS)}.")
     module, _, attribute = BACKENDS[name].rpartition(".")
     return getattr(importlib.import_module(module), attribute).from_settings()
+
+
+def complete(backend: str, spec: DeploymentSpec) -> DeploymentSpec:
+    """Return a specification with what this backend puts in where the pool names nothing."""
+    if backend not in PRESETS:
+        return spec
+    completed: DeploymentSpec = importlib.import_module(PRESETS[backend]).complete(spec)
+    return completed
+
+
+def pool_presets(backend: str, worker: str) -> dict[str, Any]:
+    """Return fields that a new pool of this worker begins with on this backend."""
+    if backend not in PRESETS:
+        return {}
+    presets: dict[str, Any] = importlib.import_module(PRESETS[backend]).of_pool(worker)
+    return presets
 
 
 class OpenBackends:

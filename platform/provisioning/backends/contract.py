@@ -10,7 +10,7 @@ import datetime
 import enum
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -54,6 +54,12 @@ class BackendUnreachable(BackendError):
 
 
 class CredentialsRefused(BackendError):
+    permanent = True
+
+
+class BillRefused(BackendError):
+    """The provider keeps no bill that could be read, or not for this account: costs stay estimates."""
+
     permanent = True
 
 
@@ -105,6 +111,8 @@ class DeploymentSpec:
     snapshots: bool = True
     startup_timeout_seconds: int = 120
     exit_grace_seconds: int = 60
+    account: str = ""
+    """The tenant's own account with the provider, where it stands in one: see AccountRef."""
 
     def spec_hash(self) -> str:
         """Return a hash of what needs a new deployment."""
@@ -123,7 +131,9 @@ class DeploymentSpec:
 
     @property
     def ref(self) -> DeploymentRef:
-        return DeploymentRef(name=self.name, worker=self.worker, region=self.region, tenant_id=self.tenant_id)
+        return DeploymentRef(
+            name=self.name, worker=self.worker, region=self.region, tenant_id=self.tenant_id, account=self.account
+        )
 
     @property
     def tags(self) -> dict[str, str]:
@@ -138,7 +148,10 @@ class DeploymentSpec:
         }
 
     def to_document(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "gpu": list(self.gpu)}
+        document = {**dataclasses.asdict(self), "gpu": list(self.gpu)}
+        if not self.account:
+            del document["account"]
+        return document
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
@@ -159,13 +172,27 @@ class Autoscaling:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class AccountRef:
+    """An account with the provider that a tenant brought; its credentials are in the vault (`provisioning.vault`)."""
+
+    tenant_id: str
+    id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class DeploymentRef:
-    """A deployment as its backend finds it: by name, in the account of the tenant."""
+    """A deployment as its backend finds it: by name, in an account."""
 
     name: str
     worker: str
     region: str
     tenant_id: str
+    account: str = ""
+    """The id of the tenant's own account; empty: the operator's."""
+
+    @property
+    def account_ref(self) -> AccountRef | None:
+        return AccountRef(self.tenant_id, self.account) if self.account else None
 
 
 # --- what is there ---------------------------------------------------------------------------------------------------
@@ -265,13 +292,26 @@ class GrantedSession:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BilledCost:
-    """A line of the provider's bill for one deployment. `key` names the line, the same at every reading."""
+    """A line of the provider's bill for an hour of one deployment. `key` names it, the same at every reading."""
 
     deployment_name: str
+    tenant_id: str
+    """As its label says: not to be believed of an account that is a tenant's own."""
     since: datetime.datetime
     until: datetime.datetime
     nano_dollars: int
     key: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rates:
+    """What computing costs at the provider today, in nano-dollars a second. None, or left out: it does not tell."""
+
+    gpu: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    cpu_core: int | None = None
+    memory_gib: int | None = None
+    unknown: tuple[str, ...] = ()
+    """What else it names prices for, in its own words."""
 
 
 # --- the contract ----------------------------------------------------------------------------------------------------
@@ -323,11 +363,27 @@ class Backend(Protocol):
     async def stop(self, ref: DeploymentRef) -> None:
         """Stop all containers and forget the deployment; nothing happens where it is gone already."""
 
-    async def deployments(self) -> Sequence[DeploymentRef]:
-        """Return all that stand in this installation's name, whoever asked for them."""
+    async def deployments(self, account: AccountRef | None = None) -> Sequence[DeploymentRef]:
+        """Return all that stand in an account in this installation's name, whoever asked for them."""
 
     async def read_log(self, ref: DeploymentRef, container: str, *, max_bytes: int = 65_536) -> str:
         """Return the end of a container's log, empty where there is none."""
 
-    async def costs(self, since: datetime.datetime, until: datetime.datetime) -> Sequence[BilledCost]:
-        """Return the provider's bill for a time, empty where it sends none."""
+    async def costs(
+        self, since: datetime.datetime, until: datetime.datetime, account: AccountRef | None = None
+    ) -> Sequence[BilledCost]:
+        """Return an account's bill for a time, empty where the provider sends none.
+
+        Raises:
+            BillRefused: the provider has one, and does not show it.
+        """
+
+    async def rates(self) -> Rates | None:
+        """Return today's prices; None where the provider tells none."""
+
+    async def account_name(self, credentials: Mapping[str, str]) -> str:
+        """Return what the provider calls the account that these credentials open.
+
+        Raises:
+            CredentialsRefused
+        """

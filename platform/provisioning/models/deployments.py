@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from provisioning.backends import FOLLOW_SECONDS
 from provisioning.backends.contract import (
+    AccountRef,
     Autoscaling,
     ContainerReport,
     ContainerState,
@@ -41,6 +42,12 @@ class DeploymentQuerySet(TenantQuerySet):
     def standing(self) -> DeploymentQuerySet:
         """Those that have been brought up: they serve calls, or the rest of them."""
         return self.filter(state__in=[Deployment.State.READY, Deployment.State.DRAINING])
+
+    def in_account(self, account: AccountRef | None) -> DeploymentQuerySet:
+        """Those that stand, or stood, in a tenant's own account; those in the operator's where none is given."""
+        if account is None:
+            return self.exclude(spec__has_key="account")
+        return self.filter(tenant_id=account.tenant_id, spec__account=account.id)
 
 
 class Deployment(TenantOwned):
@@ -110,6 +117,7 @@ class Deployment(TenantOwned):
         ]
         indexes = [
             models.Index(fields=["tenant", "worker"], condition=models.Q(state="ready"), name="deployments_ready"),
+            models.Index(fields=["tenant", "name"], name="deployments_by_name"),
         ]
 
     def __str__(self) -> str:
@@ -133,7 +141,13 @@ class Deployment(TenantOwned):
     # --- as the backend knows it ------------------------------------------------------------------------------------
     @property
     def ref(self) -> DeploymentRef:
-        return DeploymentRef(name=self.name, worker=self.worker, region=self.region, tenant_id=str(self.tenant_id))
+        return DeploymentRef(
+            name=self.name,
+            worker=self.worker,
+            region=self.region,
+            tenant_id=str(self.tenant_id),
+            account=self.spec.get("account", ""),
+        )
 
     @property
     def specification(self) -> DeploymentSpec:
@@ -316,7 +330,7 @@ class Container(TenantOwned):
             "sessions": report.sessions,
             "started_at": report.started_at,
             "boot_ms": None if report.boot_ms is None else round(report.boot_ms),
-            "ready_at": report.ready_at,
+            "ready_at": report.ready_at or self._seen_ready_at(report),
             "stopped_at": report.stopped_at,
             "why": str(report.why),
             "exit_code": report.exit_code,
@@ -328,6 +342,11 @@ class Container(TenantOwned):
             self.save(force_insert=True)
         elif changed:
             self.save(update_fields=changed)
+
+    def _seen_ready_at(self, report: ContainerReport) -> datetime | None:
+        """Return since when it was seen ready, where its backend does not tell when it became so."""
+        is_up = report.state in (ContainerState.READY, ContainerState.DRAINING)
+        return self.ready_at or (timezone.now() if is_up else None)
 
     def become_settled(self, until: datetime) -> None:
         """Remember that the cost of its life is in the ledger up to a time."""

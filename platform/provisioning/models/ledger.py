@@ -104,6 +104,9 @@ class CostEntry(TenantOwned):
         ESTIMATE = "estimate"
         PROVIDER = "provider", "The provider's bill"
 
+    OF_CONTAINERS: ClassVar = (Part.ACTIVE, Part.IDLE_WARM, Part.COLD_START, Part.ADJUSTMENT)
+    """What a backend's provider bills."""
+
     append_only: ClassVar[bool] = True
     SEALED_FIELDS: ClassVar[tuple[str, ...]] = (
         "id",
@@ -149,6 +152,9 @@ class CostEntry(TenantOwned):
             # With what overviews add up, so that they need not visit the rows.
             models.Index(fields=["tenant", "-occurred_at"], include=["part", "nano_dollars"], name="costs_by_time"),
             models.Index(fields=["container"], condition=models.Q(part="active"), name="costs_of_container"),
+            models.Index(
+                fields=["deployment_id", "occurred_at"], include=["source", "recorded_at"], name="costs_of_deployment"
+            ),
             models.Index(fields=["tenant", "recorded_at"], name="costs_by_record"),
         ]
 

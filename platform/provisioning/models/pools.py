@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -11,9 +13,11 @@ from django.db import models
 from django.utils import timezone
 
 from provisioning import prices
-from provisioning.backends import BACKENDS
+from provisioning.backends import BACKENDS, OWN_ACCOUNTS, complete
 from provisioning.backends.contract import Autoscaling, DeploymentSpec
+from provisioning.models.accounts import Account, PriceList
 from provisioning.regions import REGIONS
+from provisioning.warm_hours import Kept, WarmHours, WindowRefused, read_windows
 from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
 
 
@@ -32,8 +36,8 @@ class PoolQuerySet(TenantQuerySet):
         return self.filter(is_enabled=True)
 
     def warm_containers(self) -> int:
-        """Return how many containers these pools keep at all times."""
-        return self.enabled().aggregate(total=models.Sum("min_containers"))["total"] or 0
+        """Return how many containers these pools keep warm at most, each in the hours in which it keeps most."""
+        return sum(pool.most_warm_containers for pool in self.enabled())
 
 
 def bounded(least: int, most: int) -> list[Any]:
@@ -89,6 +93,12 @@ class Pool(TenantOwned):
     scaledown_window_seconds = models.PositiveIntegerField(
         default=300, validators=bounded(2, 3600), help_text="How long a container may be idle before it is stopped."
     )
+    warm_hours = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        blank=True,
+        help_text="Weekly windows with numbers of their own: see provisioning.warm_hours.",
+    )
 
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     changed_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -117,24 +127,50 @@ class Pool(TenantOwned):
 
     @property
     def autoscaling(self) -> Autoscaling:
-        """What is wanted now; a disabled pool wants nothing."""
+        return self.autoscaling_at(timezone.now())
+
+    def autoscaling_at(self, at: datetime.datetime) -> Autoscaling:
+        """Return what is wanted at a moment: in warm hours their numbers; a disabled pool wants nothing."""
         if not self.is_enabled:
             return Autoscaling(min_containers=0, buffer_containers=0, max_containers=self.max_containers)
-        return Autoscaling(**{field: getattr(self, field) for field in self.AUTOSCALING_FIELDS})
+        own = {field: getattr(self, field) for field in self.AUTOSCALING_FIELDS}
+        if self.warm_hours:
+            own |= self.schedule.kept_at(at)._asdict()
+        return Autoscaling(**own)
+
+    @property
+    def schedule(self) -> WarmHours:
+        """Its warm hours on the clocks of its tenant."""
+        zone, else_kept = ZoneInfo(self.tenant.time_zone), Kept(self.min_containers, self.buffer_containers)
+        return WarmHours(read_windows(self.warm_hours), zone, else_kept)
+
+    @property
+    def most_warm_containers(self) -> int:
+        return max(self.min_containers, *(window.min_containers for window in read_windows(self.warm_hours)), 0)
+
+    @property
+    def account(self) -> Account | None:
+        """The tenant's own account that new deployments are made in; None: the operator's."""
+        if self.backend not in OWN_ACCOUNTS:
+            return None
+        return Account.objects.of_backend(self.backend).in_use().for_tenant(self.tenant_id).first()
 
     @property
     def rate_nano_dollars_per_second(self) -> int:
-        """What one of its containers costs, by today's prices."""
+        """What one of its containers costs, by today's prices: the provider's, as far as it tells them."""
+        price_list = PriceList.objects.in_force(self.backend, timezone.now().date())
         return prices.rate_of(
             gpu=self.gpus[0] if self.gpus else "",
             cpu_millicores=self.cpu_millicores,
             memory_mib=self.memory_mib,
             region=self.region,
+            told=price_list.told if price_list else None,
         )
 
     def spec(self) -> DeploymentSpec:
-        """Return what a backend is to run."""
-        return DeploymentSpec(
+        """Return what a backend is to run, complete: what the pool does not name is this installation's."""
+        account = self.account
+        spec = DeploymentSpec(
             environment=settings.ENVIRONMENT,
             tenant_id=str(self.tenant_id),
             tenant_slug=self.tenant.slug,
@@ -144,7 +180,9 @@ class Pool(TenantOwned):
             **{field: getattr(self, field) for field in self.SPEC_FIELDS if field not in ("gpu", "snapshots")},
             gpu=self.gpus,
             snapshots=self.snapshots and self.snapshots_given_up_at is None,
+            account=str(account.pk) if account else "",
         )
+        return complete(self.backend, spec)
 
     def give_up_snapshots(self) -> None:
         """Go on with containers that start cold: none could be restored."""
@@ -162,6 +200,8 @@ class Pool(TenantOwned):
                 f"{self.min_containers} always warm and {self.buffer_containers} in reserve are more than "
                 f"the {self.max_containers} allowed at most."
             )
+        if problem := self._problem_of_warm_hours():
+            problems["warm_hours"] = problem
         if unknown := [name for name in self.gpus if name not in prices.gpu_names()]:
             problems["gpu"] = f"{unknown[0]} is not a known GPU: choose from {', '.join(prices.gpu_names())}."
         elif self.backend == "local" and self.gpus:
@@ -170,3 +210,14 @@ class Pool(TenantOwned):
             problems["region"] = "The local backend runs on this machine, and only it does: choose its region."
         if problems:
             raise ValidationError(problems)
+
+    def _problem_of_warm_hours(self) -> str:
+        try:
+            windows = read_windows(self.warm_hours)
+        except WindowRefused as refusal:
+            return str(refusal)
+        self.warm_hours = [window.to_document() for window in windows]
+        for window in windows:
+            if window.min_containers + window.buffer_containers > self.max_containers:
+                return f"{window} are more than the {self.max_containers} containers allowed at most."
+        return ""

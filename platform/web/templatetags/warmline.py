@@ -15,12 +15,20 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from agents import engines
+from provisioning.regions import REGIONS
 from web import charts
 
 register = template.Library()
 
 NOTHING = "–"
 NANO_DOLLARS = 1_000_000_000
+
+
+@register.filter
+def engine_name(engine: str) -> str:
+    """Return "Cascade" for "cascade"."""
+    return engines.NAMES.get(engine, engine)
 
 
 @register.filter
@@ -158,6 +166,12 @@ def details(document: dict[str, Any]) -> str:
 def percent(share: float | None) -> str:
     """Return a share of 1 as "12.5 %"."""
     return NOTHING if share is None else f"{share * 100:.1f} %"
+
+
+@register.filter
+def region_name(region: str) -> str:
+    """Return a region's name: "us-east" is "United States, East"."""
+    return REGIONS.get(region, region) or NOTHING
 
 
 @register.filter

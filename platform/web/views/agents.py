@@ -20,6 +20,8 @@ from agents import versions
 from agents.catalog import VERTICALS, all_templates, problems_of, templates_by_slug
 from agents.models import Agent, AgentVersion
 from content.service_keys import missing_keys
+from provisioning.models import Pool
+from provisioning.regions import REGIONS
 from tenants.access import TenantRequest, tenant_access
 from tenants.models import Role
 from voice.buckets import summary
@@ -119,6 +121,7 @@ def _agent_page(
             }
         ),
         "address": f"{settings.GATEWAY_URL}/agent/{found.public_key}",
+        "regions": _regions(),
         "figures": days.total(),
         "days": DAYS,
         "recent": Call.objects.of_agent(found).select_related("agent")[:6],
@@ -268,6 +271,12 @@ def agent_archive(request: TenantRequest, agent_slug: str) -> HttpResponse:
     versions.archive(agent=found, actor=request.user)
     messages.success(request, f"{found.name} is archived: it takes no calls. Its calls and versions stay.")
     return redirect("web:agents", tenant_slug=request.tenant.slug)
+
+
+def _regions() -> list[tuple[str, str]]:
+    """Return the regions of the tenant's pools to choose from; none where there is no choice."""
+    served = set(Pool.objects.enabled().values_list("region", flat=True))
+    return [(name, label) for name, label in REGIONS.items() if name in served] if len(served) > 1 else []
 
 
 def _agent(slug: str) -> Agent:

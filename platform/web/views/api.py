@@ -14,6 +14,7 @@ from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET, require_POST
 
 from agents.models import Agent
+from provisioning.regions import REGIONS, region_near
 from tenants.access import ApiRequest, api_access, refuse
 from tenants.models import ApiKey
 from voice.models import TICKET_SECONDS, Call
@@ -60,16 +61,17 @@ def call(request: ApiRequest, call_id: uuid.UUID) -> JsonResponse:
 @api_access(ApiKey.Scope.CALL)
 @require_POST
 def tickets(request: ApiRequest, agent_slug: str) -> JsonResponse:
-    """Make a ticket for one call. The body may be `{"origin": "https://…", "max_seconds": n}`, or empty."""
+    """Make a ticket for one call. The body may have `origin` (a page), `max_seconds` and `region`, or be empty."""
     agent = get_object_or_404(Agent, slug=agent_slug)
     try:
         wanted = _read_ticket(request)
+        region = wanted.pop("region")
         ticket = issue_ticket(agent, channel=Call.Channel.API, **wanted)
     except BadRequest as problem:
         return refuse(400, "bad_request", str(problem))
     except AgentNotPublished as problem:
         return refuse(409, "not_published", str(problem))
-    address = call_address(settings.GATEWAY_URL, ticket)
+    address = call_address(settings.GATEWAY_URL, ticket, region=region)
     return JsonResponse({"url": address, "ticket": ticket, "expires_in_seconds": TICKET_SECONDS}, status=201)
 
 
@@ -100,11 +102,13 @@ def _read_ticket(request: HttpRequest) -> dict[str, Any]:
         body = json.loads(request.body or b"{}")
     except ValueError:
         raise BadRequest("The body is not JSON.") from None
-    if not isinstance(body, dict) or set(body) - {"origin", "max_seconds"}:
-        raise BadRequest("The body is an object that may have `origin` and `max_seconds`.")
-    origin, max_seconds = body.get("origin"), body.get("max_seconds")
+    if not isinstance(body, dict) or set(body) - {"origin", "max_seconds", "region"}:
+        raise BadRequest("The body is an object that may have `origin`, `max_seconds` and `region`.")
+    origin, max_seconds, region = body.get("origin"), body.get("max_seconds"), body.get("region")
     if origin is not None and not (isinstance(origin, str) and origin.startswith(("https://", "http://"))):
         raise BadRequest("`origin` is an address like https://www.example.com.")
     if max_seconds is not None and not (type(max_seconds) is int and 1 <= max_seconds <= LONGEST_CALL_SECONDS):
         raise BadRequest(f"`max_seconds` is a number from 1 to {LONGEST_CALL_SECONDS}.")
-    return {"origin": origin, "max_seconds": max_seconds}
+    if region is not None and not (isinstance(region, str) and region_near(region)):
+        raise BadRequest(f"`region` is one of {', '.join(REGIONS)}, or a country's code.")
+    return {"origin": origin, "max_seconds": max_seconds, "region": region or ""}

@@ -20,7 +20,7 @@ from kombu.exceptions import OperationalError
 from billing import changing, invoicing, subscribing, syncing, webhooks
 from billing.entitlements import entitlements_of
 from billing.models import Invoice, Plan, Subscription
-from billing.overage import overage_cents
+from billing.overage import beyond_the_plan, overage_cents
 from billing.stripe_api import BillingOff, BillingRefused, is_on
 from billing.tasks import process_event
 from tenants.access import TenantRequest, internal_access, tenant_access
@@ -58,8 +58,7 @@ def billing(request: TenantRequest) -> HttpResponse:
         return _back_from_checkout(request)
     subscription = Subscription.objects.select_related("plan", "next_plan").get()
     entitlements = entitlements_of()
-    used = entitlements.used_seconds
-    over_seconds = max(0, used - 60 * entitlements.included_minutes) if entitlements.plan.has_overage else 0
+    used, over_seconds = entitlements.used_seconds, beyond_the_plan(subscription, entitlements.used_seconds)
     context = {
         "billing_is_on": is_on(),
         "subscription": subscription,
@@ -79,7 +78,7 @@ def _back_from_checkout(request: TenantRequest) -> HttpResponse:
     """Ask Stripe now how it went: its event may be on its way still."""
     try:
         subscription = syncing.sync_subscription()
-    except (BillingRefused, syncing.PlanUnknown) as problem:
+    except BillingRefused as problem:
         log.warning("billing.not_synced", problem=str(problem))
     else:
         if subscription.next_plan is not None:

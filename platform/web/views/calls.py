@@ -125,6 +125,7 @@ def call(request: TenantRequest, call_id: uuid.UUID) -> HttpResponse:
         "exchanges": _exchanges(record),
         "turn_legend": TURN_PARTS,
         "cost_parts": _cost_parts(record),
+        "cost_note": "as billed" if _is_billed(record) else "provisional",
     }
     return page_or_fragment(request, "web/calls/call.html", "call", context)
 
@@ -194,8 +195,15 @@ def _cost_parts(record: dict[str, Any]) -> list[Part]:
     ]
 
 
+def _is_billed(record: dict[str, Any]) -> bool:
+    return any(entry["source"] == CostEntry.Source.PROVIDER for entry in record["cost"]["parts"])
+
+
 def _arithmetic(entry: dict[str, Any]) -> str:
     """Say how long at what rate. Where that is not the result, calls shared the container."""
+    if entry["source"] == CostEntry.Source.PROVIDER:
+        billed = "more" if entry["nano_dollars"] > 0 else "less"
+        return f"billed {billed} than estimated: {abs(entry['nano_dollars']):,} nano-dollars"
     milliseconds, rate, result = entry["milliseconds"], entry["rate_nano_dollars_per_second"], entry["nano_dollars"]
     if milliseconds is None or rate is None:
         return f"{result:,} nano-dollars"

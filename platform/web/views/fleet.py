@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.views.decorators.http import require_GET, require_POST
 
+from provisioning.importing import bill_problems
 from tenants import standing
 from tenants.access import SignedInRequest, operator_access
 from tenants.models import Tenant
@@ -29,6 +30,7 @@ def fleet(request: SignedInRequest) -> HttpResponse:
     now = fleet_now()
     context = {
         "fleet": now,
+        "bill_problems": bill_problems(),
         "boots": [{"kind": kind, **now.boots[kind]} for kind in BOOT_KINDS if kind in now.boots],
         **_charts(now),
         **_live(),

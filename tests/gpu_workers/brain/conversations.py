@@ -12,7 +12,7 @@ from gpu_workers.cascade.brain.intents import IntentModel
 from gpu_workers.cascade.brain.policy import PolicyBrain
 from gpu_workers.cascade.brain.speech import Brain, HangUp, Part, Say, ToolCalled
 from gpu_workers.cascade.brain.tool_client import ToolReply
-from gpu_workers.protocol import Start, Utterance
+from gpu_workers.protocol import Start, ToolRun, Utterance
 
 MONDAY = datetime.datetime(2026, 3, 2, 9, 0)
 
@@ -52,8 +52,9 @@ def policy(
     *,
     now: datetime.datetime = MONDAY,
     history: tuple[Utterance, ...] = (),
+    tools_run: tuple[ToolRun, ...] = (),
 ) -> PolicyBrain:
-    start = Start("a call", agent=agent, business={"name": "Acme"}, history=history)
+    start = Start("a call", agent=agent, business={"name": "Acme"}, history=history, tools_run=tools_run)
     return PolicyBrain(start, tools, lambda: now, model)
 
 

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from gpu_workers.cascade.brain.intents import IntentModel
-from gpu_workers.cascade.brain.llm import LOST_THREAD, MAX_ROUNDS, LanguageModelBrain
+from gpu_workers.cascade.brain.llm import LanguageModelBrain
 from gpu_workers.cascade.brain.model_settings import BadSetting, ModelSettings
+from gpu_workers.cascade.brain.model_tools import MAX_ROUNDS
 from gpu_workers.cascade.brain.speech import Part, Say, ToolCalled, Warned
 from gpu_workers.cascade.brain.tool_client import ToolReply
-from gpu_workers.protocol import Start, Utterance
+from gpu_workers.cascade.brain.wording import LOST_THREAD
+from gpu_workers.protocol import Start, ToolRun, Utterance
 from tests.gpu_workers.brain.conversations import (
     MONDAY,
     ToolServer,
@@ -147,6 +149,16 @@ async def test_a_call_that_comes_back_goes_on_with_what_was_said(make: Make, cha
     await talk(brain, "Friday?")
     roles = [message["role"] for message in chat.messages]
     assert roles == ["user", "assistant", "user"] and "Thursday is full." in chat.messages[1]["content"]
+
+
+async def test_one_that_takes_over_knows_what_was_said_and_done(make: Make, chat: ChatServer) -> None:
+    chat.says(Reply("It is on Thursday."))
+    brain = make()
+    said_before = [Utterance("agent", "Hello."), Utterance("caller", "A haircut."), Utterance("agent", "It is booked.")]
+    brain.catch_up(said_before, [ToolRun("book_appointment", True)])
+    await talk(brain, "When is it?")
+    assert [message["content"] for message in chat.messages] == ["Hello.", "A haircut.", "It is booked.", "When is it?"]
+    assert "book_appointment (it worked)" in chat.requests[0]["messages"][0]["content"]
 
 
 # --- tools -----------------------------------------------------------------------------------------------------------

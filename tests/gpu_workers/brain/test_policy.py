@@ -11,7 +11,7 @@ from gpu_workers.cascade.brain.dialogue import MISSES_BEFORE_HAND_OFF
 from gpu_workers.cascade.brain.intents import IntentModel
 from gpu_workers.cascade.brain.policy import PolicyBrain
 from gpu_workers.cascade.brain.tool_client import NoTools, ToolReply
-from gpu_workers.protocol import Utterance
+from gpu_workers.protocol import ToolRun, Utterance
 from tests.gpu_workers.brain.conversations import (
     ToolServer,
     collect,
@@ -225,7 +225,8 @@ async def test_a_call_that_comes_back_goes_on_where_it_was_and_runs_no_tool_agai
         ("agent", "Hello, this is Acme."),
         *(("caller", heard) for heard in (*BOOKING, "Yes.", "Can you book another?")),
     ]
-    brain = policy(model, salon, tools, history=tuple(Utterance(*each) for each in told))
+    history = tuple(Utterance(*each) for each in told)
+    brain = policy(model, salon, tools, history=history, tools_run=(ToolRun("book_appointment", True),))
     answer = said(await collect(brain.greet(), brain))
     assert "lost you" in answer and "Which service" in answer
     assert not tools.calls
@@ -238,6 +239,29 @@ async def test_a_call_lost_before_the_confirmation_confirms_again(
     assert "Shall I book it?" in said(await collect(brain.greet(), brain))
     await talk(brain, "Yes.")
     assert tools.names == ["book_appointment"]
+
+
+async def test_a_call_lost_before_its_booking_was_made_confirms_again(
+    model: IntentModel, salon: dict[str, Any], tools: ToolServer
+) -> None:
+    history = tuple(Utterance("caller", heard) for heard in (*BOOKING, "Yes."))
+    brain = policy(model, salon, tools, history=history)
+    assert "Shall I book it?" in said(await collect(brain.greet(), brain))
+    await talk(brain, "Yes.")
+    assert tools.names == ["book_appointment"]
+
+
+async def test_a_call_lost_before_a_person_was_told_comes_back_with_that(
+    model: IntentModel, salon: dict[str, Any], tools: ToolServer
+) -> None:
+    heard = ("Can I speak to a real person, please?", "Anna Smith", "415 555 0123")
+    history = tuple(Utterance("caller", each) for each in heard)
+    brain = policy(model, salon, tools, history=history)
+    assert "call you back" in said(await collect(brain.greet(), brain))
+    assert tools.names == ["hand_off"]
+    brain = policy(model, salon, tools, history=history, tools_run=(ToolRun("hand_off", True),))
+    await collect(brain.greet(), brain)
+    assert tools.names == ["hand_off"]
 
 
 async def test_an_agent_with_an_empty_configuration_still_talks(model: IntentModel, tools: ToolServer) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +13,8 @@ from gpu_workers.moshi import checkpoint as checkpoints
 from gpu_workers.moshi.batch import Forced, MoshiBatch, Opening, Spoken
 from gpu_workers.moshi.checkpoint import Checkpoint, CheckpointError
 from gpu_workers.sizing import largest_batch
+from tests.gpu_workers.batch_workers import run_fresh
 from tests.gpu_workers.moshi.streams import FRAME_SAMPLES, batch_of, converse, difference, sound, words
-from tests.gpu_workers.worker_processes import ROOT, environment
 
 FRAMES = 40
 
@@ -38,16 +35,7 @@ def test_a_used_place_beside_busy_ones_says_what_a_fresh_process_says(
     with batch_of(checkpoint, 4) as batch:
         converse(batch, 2, sound(1, 25), seed=3, beside=[0, 1, 3])
         again = converse(batch, 2, sound(5, FRAMES), seed=77, beside=[0, 1, 3])
-    done = subprocess.run(
-        [sys.executable, "-c", IN_A_FRESH_PROCESS, str(moshi_folder)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    fresh = json.loads(done.stdout)
+    fresh = run_fresh(IN_A_FRESH_PROCESS, str(moshi_folder))
     assert words(again) == fresh["words"] != ""
     assert [float(np.abs(each.samples).sum()) for each in again] == pytest.approx(fresh["sound"], rel=1e-6)
 

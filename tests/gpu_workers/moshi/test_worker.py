@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -19,46 +18,20 @@ import pytest
 
 from gpu_workers import protocol
 from gpu_workers.protocol import CloseCode, Start, Utterance
+from tests.gpu_workers.batch_workers import PLACES, batch_worker, two_forks, wait_until_empty
 from tests.gpu_workers.callers import Caller
-from tests.gpu_workers.worker_processes import READY_SECONDS, ROOT, Zygote, environment, process, read_line
+from tests.gpu_workers.worker_processes import ROOT
 from voice.wav_caller import write_wav
-
-SLOTS = 3
-IN_ANY_TIME = {"FRAME_BUDGET": "1000"}
-"""Places are not what these tests are about, and test machines are busy."""
 
 
 @pytest.fixture(scope="module")
 def port(moshi_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    log = tmp_path_factory.mktemp("worker") / "moshi.log"
-    arguments = ["--port", "0", "--max-sessions", str(SLOTS), "--checkpoint", str(moshi_folder)]
-    with process("gpu_workers", "moshi", *arguments, log=log, **IN_ANY_TIME) as running:
-        assert running.stdout is not None
-        ready = read_line(running.stdout, limit_seconds=READY_SECONDS)
-        assert ready["max_sessions"] == SLOTS
-        yield ready["port"]
+    with batch_worker("moshi", moshi_folder, tmp_path_factory.mktemp("worker")) as port:
+        yield port
 
 
 def start(**fields: Any) -> Start:
     return Start(call_id="a-call", **fields)
-
-
-async def status(port: int) -> dict[str, Any]:
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/status") as answer:
-        return await answer.json()
-
-
-async def nobody_is_left(port: int) -> None:
-    async with asyncio.timeout(10):
-        while (await status(port))["sessions"]:
-            await asyncio.sleep(0.02)
-
-
-@pytest.fixture(autouse=True)
-async def all_places_free(request: pytest.FixtureRequest) -> None:
-    """Wait until the last test's callers have left the worker that tests share."""
-    if "port" in request.fixturenames:
-        await nobody_is_left(request.getfixturevalue("port"))
 
 
 @contextlib.asynccontextmanager
@@ -79,7 +52,7 @@ async def test_a_caller_hears_sound_and_reads_words(port: int) -> None:
 
 async def test_several_callers_talk_at_once_and_one_too_many_is_refused_at_once(port: int) -> None:
     async with contextlib.AsyncExitStack() as calls:
-        callers = [await calls.enter_async_context(talking(port)) for _ in range(SLOTS)]
+        callers = [await calls.enter_async_context(talking(port)) for _ in range(PLACES)]
         began_at = time.monotonic()
         with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
             await calls.enter_async_context(talking(port))
@@ -88,7 +61,7 @@ async def test_several_callers_talk_at_once_and_one_too_many_is_refused_at_once(
         await asyncio.gather(
             *(caller.be_silent_until(lambda caller=caller: len(caller.loud_audio()) > 20) for caller in callers)
         )
-    await nobody_is_left(port)
+    await wait_until_empty(port)
     async with talking(port) as caller:
         await caller.be_silent_until(lambda: len(caller.loud_audio()) > 5)
 
@@ -165,48 +138,13 @@ def is_loud(recording: Path) -> bool:
     return bool(len(samples) and np.abs(samples).max() > 3000)
 
 
-@pytest.fixture(scope="module")
-def parent(moshi_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("parent")
-    arguments = ["--socket", str(folder / "parent"), "--max-sessions", "2", "--checkpoint", str(moshi_folder)]
-    with process("gpu_workers.zygote", "moshi", *arguments, log=folder / "parent.log", **IN_ANY_TIME) as running:
-        assert running.stdout is not None
-        assert read_line(running.stdout, limit_seconds=READY_SECONDS)["loaded"]
-        assert "threads that a fork loses" not in (folder / "parent.log").read_text()
-        yield folder / "parent"
-
-
-async def test_two_forks_of_a_loaded_parent_differ_in_identity_and_chance(parent: Path, tmp_path: Path) -> None:
-    zygote = Zygote(parent, tmp_path)
-    try:
-        said = []
-        for name in ("one", "other"):
-            ready = zygote.fork(name, max_sessions=2)
-            assert (ready["boot"], ready["max_sessions"]) == ("restored", 2)
+async def test_two_forks_of_a_loaded_parent_differ_in_identity_and_chance(moshi_folder: Path, tmp_path: Path) -> None:
+    said = []
+    with two_forks("moshi", moshi_folder, tmp_path) as forks:
+        for name, ready in zip(("one", "other"), forks, strict=True):
             async with talking(ready["port"]) as caller:
                 await caller.be_silent_until(lambda caller=caller: len(caller.text()) > 30)
                 (boot,) = caller.metadata("boot")
                 assert (boot["container"], boot["boot"]) == (name, "restored")
                 said.append(caller.text()[:30])
-            await nobody_is_left(ready["port"])
-        assert said[0] != said[1]
-    finally:
-        zygote.close()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [([], "needs the folder of a checkpoint"), (["--checkpoint", "/nowhere"], "holds no config.json")],
-)
-def test_a_worker_without_its_checkpoint_says_so(arguments: list[str], sentence: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "gpu_workers", "moshi", "--port", "0", *arguments],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode != 0
-    assert sentence in done.stderr.splitlines()[-1]
-    assert json.dumps("ready") not in done.stdout
+    assert said[0] != said[1]

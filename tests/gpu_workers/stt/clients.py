@@ -13,8 +13,9 @@ import numpy as np
 import websockets
 
 from gpu_workers.pcm import Samples
+from tests.gpu_workers.moshi_server_clients import Fields, ServerClient, started_up
 
-FIELDS: dict[str, dict[str, type]] = {
+FIELDS: Fields = {
     "Ready": {"boot": dict},
     "Word": {"text": str, "start_time": float},
     "EndWord": {"stop_time": float},
@@ -32,24 +33,9 @@ def audio(samples: Samples | Sequence[float]) -> bytes:
     return pack({"type": "Audio", "pcm": np.asarray(samples, np.float32).tolist()})
 
 
-def unpack(message: str | bytes) -> dict[str, Any]:
-    """Return a message of the worker, which is of exactly the protocol's form."""
-    assert isinstance(message, bytes)
-    document = msgpack.unpackb(message)
-    fields = FIELDS[document["type"]]
-    assert {name: type(value) for name, value in document.items() if name != "type"} == fields
-    return document
-
-
-class AtCapacity(Exception):
-    pass
-
-
-class Client:
+class Client(ServerClient):
     def __init__(self, socket: websockets.ClientConnection, boot: dict[str, Any]) -> None:
-        self.socket = socket
-        self.boot = boot
-        self.received: list[dict[str, Any]] = []
+        super().__init__(socket, FIELDS, boot)
         self.step_at: list[float] = []
         """When each step was told, on the clock of `time.monotonic`."""
 
@@ -62,13 +48,8 @@ class Client:
     async def receive(self) -> None:
         """Take what comes until the worker closes."""
         async for message in self.socket:
-            document = unpack(message)
-            self.received.append(document)
-            if document["type"] == "Step":
+            if self.take(message)["type"] == "Step":
                 self.step_at.append(time.monotonic())
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [document for document in self.received if document["type"] == kind]
 
     def words(self) -> list[tuple[str, float]]:
         return [(word["text"], word["start_time"]) for word in self.of("Word")]
@@ -86,18 +67,9 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def unmute(port: int, *, is_reading: bool = True) -> AsyncIterator[Client]:
-    """Start up as Unmute does: what comes first must be Ready, and an Error means that the worker is full.
-
-    Raises:
-        AtCapacity
-    """
-    headers = {"kyutai-api-key": "public_token"}
-    async with websockets.connect(f"ws://127.0.0.1:{port}/api/asr-streaming", additional_headers=headers) as socket:
-        first = unpack(await asyncio.wait_for(socket.recv(), timeout=5))
-        if first["type"] == "Error":
-            raise AtCapacity(first["message"])
-        assert first["type"] == "Ready"
-        client = Client(socket, first["boot"])
+    """Start up as Unmute does; see started_up."""
+    async with started_up(f"ws://127.0.0.1:{port}/api/asr-streaming", FIELDS) as (socket, boot):
+        client = Client(socket, boot)
         receiving = asyncio.create_task(client.receive()) if is_reading else None
         try:
             yield client

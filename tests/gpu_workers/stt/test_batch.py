@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +16,9 @@ from gpu_workers.sizing import largest_batch
 from gpu_workers.stt.batch import Heard, SttBatch
 from gpu_workers.stt.tiny import write_checkpoint
 from gpu_workers.stt.words import EndWord, Spelling, Word
+from tests.gpu_workers.batch_workers import run_fresh
 from tests.gpu_workers.moshi.streams import sound
 from tests.gpu_workers.stt.streams import batch_of, pauses, said, transcribe
-from tests.gpu_workers.worker_processes import ROOT, environment
 
 FRAMES = 60
 
@@ -43,16 +40,7 @@ def test_a_used_place_beside_busy_ones_hears_what_a_fresh_process_hears(
     with batch_of(checkpoint, 4) as batch:
         transcribe(batch, 2, sound(1, 25), beside=[0, 1, 3])
         again = transcribe(batch, 2, sound(5, FRAMES), beside=[0, 1, 3])
-    done = subprocess.run(
-        [sys.executable, "-c", IN_A_FRESH_PROCESS, str(stt_folder)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    fresh = json.loads(done.stdout)
+    fresh = run_fresh(IN_A_FRESH_PROCESS, str(stt_folder))
     assert [repr(each) for each in said(again)] == fresh["said"] != []
     assert np.abs(pauses(again) - fresh["pauses"]).max() < 1e-5
 

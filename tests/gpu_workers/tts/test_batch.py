@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +16,8 @@ from gpu_workers.stt.tiny import write_checkpoint as write_stt
 from gpu_workers.tts.batch import INITIAL_PADDING, Step, TtsBatch, Words, make_model
 from gpu_workers.tts.tiny import EPOCH, SIGNATURE, VOICE_DIMENSION, VOICE_FRAMES, VOICES, write_checkpoint
 from gpu_workers.tts.voices import BadVoice
+from tests.gpu_workers.batch_workers import run_fresh
 from tests.gpu_workers.tts.streams import batch_of, join, say, sound, words
-from tests.gpu_workers.worker_processes import ROOT, environment
 
 TEXT = "We are open from nine to six."
 FRAME = 1_920
@@ -53,16 +50,7 @@ def test_a_used_place_beside_busy_ones_says_what_a_fresh_process_says(checkpoint
     with batch_of(checkpoint, 4) as batch:
         say(batch, 2, "Something else altogether.", seed=9, voice="bright", beside=[0, 1, 3])
         again = say(batch, 2, TEXT, seed=5, beside=[0, 1, 3])
-    done = subprocess.run(
-        [sys.executable, "-c", IN_A_FRESH_PROCESS, str(tts_folder), TEXT],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    fresh = json.loads(done.stdout)
+    fresh = run_fresh(IN_A_FRESH_PROCESS, str(tts_folder), TEXT)
     assert [repr(each) for each in words(again)] == fresh["words"] != []
     assert np.abs(sound(again) - np.array(fresh["sound"])).max() < 1e-5
 

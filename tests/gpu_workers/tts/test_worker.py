@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgpack
 import numpy as np
 import pytest
@@ -20,40 +17,17 @@ import websockets
 
 from gpu_workers.protocol import CloseCode
 from gpu_workers.tts.tiny import VOICE_DIMENSION, VOICE_FRAMES
-from tests.gpu_workers.tts.clients import AtCapacity, Client, unmute
-from tests.gpu_workers.worker_processes import READY_SECONDS, ROOT, Zygote, environment, process, read_line
+from tests.gpu_workers.batch_workers import PLACES, batch_worker, two_forks, wait_until_empty
+from tests.gpu_workers.moshi_server_clients import AtCapacity
+from tests.gpu_workers.tts.clients import Client, unmute
 
-PLACES = 3
 TEXT = "We are open from nine to six."
-IN_ANY_TIME = {"FRAME_BUDGET": "1000"}
-"""Places are not what these tests are about, and test machines are busy."""
 
 
 @pytest.fixture(scope="module")
 def port(tts_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    log = tmp_path_factory.mktemp("worker") / "tts.log"
-    arguments = ["--port", "0", "--max-sessions", str(PLACES), "--checkpoint", str(tts_folder)]
-    with process("gpu_workers", "tts", *arguments, log=log, **IN_ANY_TIME) as running:
-        assert running.stdout is not None
-        ready = read_line(running.stdout, limit_seconds=READY_SECONDS)
-        assert ready["max_sessions"] == PLACES
-        yield ready["port"]
-
-
-@pytest.fixture(autouse=True)
-async def all_places_free(request: pytest.FixtureRequest) -> None:
-    """Wait until the last test's clients have left the worker that tests share."""
-    if "port" in request.fixturenames:
-        await wait_until_empty(request.getfixturevalue("port"))
-
-
-async def wait_until_empty(port: int) -> None:
-    async with asyncio.timeout(10), aiohttp.ClientSession() as session:
-        while True:
-            async with session.get(f"http://127.0.0.1:{port}/status") as answer:
-                if not (await answer.json())["sessions"]:
-                    return
-            await asyncio.sleep(0.02)
+    with batch_worker("tts", tts_folder, tmp_path_factory.mktemp("worker")) as port:
+        yield port
 
 
 async def say(client: Client, text: str) -> None:
@@ -184,46 +158,13 @@ async def test_an_unknown_form_is_refused_with_a_sentence(port: int) -> None:
         assert "'Mp3' is not known" in msgpack.unpackb(await socket.recv())["message"]
 
 
-@pytest.fixture(scope="module")
-def parent(tts_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("parent")
-    arguments = ["--socket", str(folder / "parent"), "--max-sessions", "2", "--checkpoint", str(tts_folder)]
-    with process("gpu_workers.zygote", "tts", *arguments, log=folder / "parent.log", **IN_ANY_TIME) as running:
-        assert running.stdout is not None
-        assert read_line(running.stdout, limit_seconds=READY_SECONDS)["loaded"]
-        assert "threads that a fork loses" not in (folder / "parent.log").read_text()
-        yield folder / "parent"
-
-
-async def test_forks_of_a_loaded_parent_serve_and_differ_in_chance(parent: Path, tmp_path: Path) -> None:
-    zygote = Zygote(parent, tmp_path)
-    try:
-        heard: list[Any] = []
-        for name in ("one", "other"):
-            ready = zygote.fork(name, max_sessions=2)
-            assert (ready["boot"], ready["max_sessions"]) == ("restored", 2)
+async def test_forks_of_a_loaded_parent_serve_and_differ_in_chance(tts_folder: Path, tmp_path: Path) -> None:
+    heard: list[Any] = []
+    with two_forks("tts", tts_folder, tmp_path) as forks:
+        for name, ready in zip(("one", "other"), forks, strict=True):
             async with unmute(ready["port"]) as client:
                 assert (client.boot["container"], client.boot["boot"]) == (name, "restored")
                 await say(client, TEXT)
                 heard.append(client.sound())
-        length = min(map(len, heard))
-        assert np.abs(heard[0][:length] - heard[1][:length]).max() > 1e-3
-    finally:
-        zygote.close()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [([], "needs the folder of a checkpoint"), (["--checkpoint", "/nowhere"], "holds no config.json")],
-)
-def test_a_worker_without_its_checkpoint_says_so(arguments: list[str], sentence: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "gpu_workers", "tts", "--port", "0", *arguments],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode != 0
-    assert sentence in done.stderr.splitlines()[-1]
+    length = min(map(len, heard))
+    assert np.abs(heard[0][:length] - heard[1][:length]).max() > 1e-3

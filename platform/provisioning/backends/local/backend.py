@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
@@ -13,14 +13,17 @@ from urllib.parse import quote
 import aiohttp
 
 from provisioning.backends.contract import (
+    AccountRef,
     Autoscaling,
     BackendUnreachable,
     BilledCost,
+    CredentialsRefused,
     DeploymentRef,
     DeploymentReport,
     DeploymentSpec,
     GrantedSession,
     PrimingReport,
+    Rates,
 )
 from provisioning.backends.local.documents import deployment_report, priming_report, read_error
 
@@ -94,7 +97,7 @@ class LocalBackend:
     async def stop(self, ref: DeploymentRef) -> None:
         await self._ask("DELETE", ref, seconds=STOP_SECONDS)
 
-    async def deployments(self) -> Sequence[DeploymentRef]:
+    async def deployments(self, account: AccountRef | None = None) -> Sequence[DeploymentRef]:
         answer = await self._request("GET", "/deployments")
         return [DeploymentRef(**ref) for ref in answer["deployments"]]
 
@@ -102,8 +105,16 @@ class LocalBackend:
         path = f"/deployments/{quote(ref.name, safe='')}/containers/{quote(container, safe='')}/log"
         return str(await self._request("GET", f"{path}?max_bytes={max_bytes}", is_text=True))
 
-    async def costs(self, since: datetime.datetime, until: datetime.datetime) -> Sequence[BilledCost]:
+    async def costs(
+        self, since: datetime.datetime, until: datetime.datetime, account: AccountRef | None = None
+    ) -> Sequence[BilledCost]:
         return []
+
+    async def rates(self) -> Rates | None:
+        return None
+
+    async def account_name(self, credentials: Mapping[str, str]) -> str:
+        raise CredentialsRefused("Workers on this machine need no account.")
 
     async def _ask(
         self,

@@ -9,35 +9,26 @@ from typing import Any
 
 import modal
 
-from gpu_workers import modal_worker
+from gpu_workers import modal_worker, weights
 from provisioning.backends.contract import Autoscaling, DeploymentSpec
 
 SERVER_NAME = "worker"
-VOLUME_NAME = "warmline-weights"
 PASSED_PREFIXES = ("LLM_", "OTEL_")
 """What the operator set for all workers, on any backend."""
 COMPUTE_REGIONS = {"ca-central": "ca"}
 """Where containers run, for routing regions that are called otherwise."""
-NEEDS_NO_WEIGHTS = frozenset({"cascade"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Installation:
     """What is the same for all of an installation's Apps."""
 
-    version: str
-    """Of the workers' images, where a pool names none."""
     modal_environment: str = ""
     """Modal's own environment; empty for the workspace's default."""
 
 
-def image_name(spec: DeploymentSpec, installation: Installation) -> str:
-    """Return the name and version under which a worker's image is published."""
-    return spec.image or f"warmline-{spec.worker}:{installation.version}"
-
-
 def make_app(spec: DeploymentSpec, autoscaling: Autoscaling, installation: Installation) -> modal.App:
-    """Return the App of a specification. It names its image, volume and secrets, and builds nothing.
+    """Return the App of a complete specification. It names its image, volume and secrets, and builds nothing.
 
     Raises:
         modal.exception.InvalidError: a setting that Modal's SDK does not take.
@@ -52,9 +43,7 @@ def server_settings(spec: DeploymentSpec, autoscaling: Autoscaling, installation
     """Return the arguments of `modal.App.server`."""
     settings: dict[str, Any] = {
         "name": SERVER_NAME,
-        "image": modal.Image.from_name(
-            image_name(spec, installation), environment_name=installation.modal_environment or None
-        ),
+        "image": modal.Image.from_name(spec.image, environment_name=installation.modal_environment or None),
         "secrets": [modal.Secret.from_dict(dict(_secrets(spec)))],
         "cpu": spec.cpu_millicores / 1000,
         "memory": spec.memory_mib,
@@ -72,9 +61,9 @@ def server_settings(spec: DeploymentSpec, autoscaling: Autoscaling, installation
         settings["gpu"] = list(spec.gpu) if len(spec.gpu) > 1 else spec.gpu[0]
         if spec.snapshots:
             settings["experimental_options"] = {"enable_gpu_snapshot": True}
-    if spec.worker not in NEEDS_NO_WEIGHTS:
-        volume = modal.Volume.from_name(VOLUME_NAME, environment_name=installation.modal_environment or None)
-        settings["volumes"] = {modal_worker.WEIGHTS_PATH: volume.with_mount_options(read_only=True)}
+    if spec.checkpoint:
+        volume = modal.Volume.from_name(weights.VOLUME_NAME, environment_name=installation.modal_environment or None)
+        settings["volumes"] = {weights.MOUNTED_AT: volume.with_mount_options(read_only=True)}
     return settings
 
 

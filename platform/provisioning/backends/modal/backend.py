@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 import aiohttp
 import modal
 
-import gpu_workers
 from gpu_workers.protocol import BootKind
 from gpu_workers.tokens import HEADER, SESSION_HEADER
+from provisioning import vault as vaults
 from provisioning.backends.contract import (
+    AccountRef,
     Autoscaling,
     BilledCost,
     ContainerReport,
@@ -31,29 +32,39 @@ from provisioning.backends.contract import (
     DeploymentUnknown,
     GrantedSession,
     PrimingReport,
+    Rates,
     ReportedState,
     SessionUnavailable,
     address_of,
 )
 from provisioning.backends.modal import raw
 from provisioning.backends.modal.apps import SERVER_NAME, Installation, autoscaler_settings, make_app
-from provisioning.backends.modal.clients import Credentials, client_of
+from provisioning.backends.modal.billing import read_rates, read_report
+from provisioning.backends.modal.clients import Credentials, client_of, name_of
 from provisioning.backends.modal.problems import named
+from provisioning.backends.modal.workspace import Workspace
 
 ANSWER_SECONDS = 15.0
 DEPLOY_SECONDS = 300.0
 REPORT_SECONDS = 60.0
-NANO_DOLLARS = 1_000_000_000
 
 
 class ModalBackend:
     """See `provisioning.backends.contract.Backend`."""
 
-    def __init__(self, credentials: Credentials, installation: Installation, *, environment: str) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        installation: Installation,
+        *,
+        environment: str,
+        vault: vaults.Vault | None = None,
+    ) -> None:
         self._credentials = credentials
         self._installation = installation
         self._environment = environment
-        self._servers: dict[str, modal.Server] = {}
+        self._own = vaults.ReadCredentials(vault)
+        self._servers: dict[str, tuple[modal.Client, modal.Server]] = {}
         self._http: aiohttp.ClientSession | None = None
 
     @classmethod
@@ -62,8 +73,9 @@ class ModalBackend:
 
         return cls(
             Credentials(settings.MODAL_TOKEN_ID, settings.MODAL_TOKEN_SECRET),
-            Installation(gpu_workers.__version__, settings.MODAL_ENVIRONMENT),
+            Installation(settings.MODAL_ENVIRONMENT),
             environment=settings.ENVIRONMENT,
+            vault=vaults.in_use(),
         )
 
     async def __aenter__(self) -> Self:
@@ -79,8 +91,9 @@ class ModalBackend:
     # --- deployments ------------------------------------------------------------------------------------------------
     async def deploy(self, spec: DeploymentSpec, autoscaling: Autoscaling) -> DeploymentReport:
         async with named(within_seconds=DEPLOY_SECONDS):
-            client = await self._client(spec.tenant_id)
+            client = await self._client(spec.ref.account_ref)
             if not await self._stands(spec.ref):
+                await Workspace(client, self._installation.modal_environment).check(spec)
                 app = make_app(spec, autoscaling, self._installation)
                 await app.deploy.aio(client=client, environment_name=self._installation.modal_environment or None)
                 self._servers.pop(spec.name, None)
@@ -114,23 +127,26 @@ class ModalBackend:
         async with named(within_seconds=ANSWER_SECONDS):
             self._servers.pop(ref.name, None)
             # By its id: names of those whose deploy was cut off are not to be looked up.
-            for app in await self._apps(ref.tenant_id):
+            for app in await self._apps(ref.account_ref):
                 if app.name == ref.name:
                     await app.stop.aio()
 
-    async def deployments(self) -> Sequence[DeploymentRef]:
+    async def deployments(self, account: AccountRef | None = None) -> Sequence[DeploymentRef]:
         async with named(within_seconds=REPORT_SECONDS):
             refs = []
-            for app in await self._apps():
+            for app in await self._apps(account):
                 tags = await app.get_tags.aio()
                 if tags.get("warmline") == self._environment:
-                    refs.append(DeploymentRef(app.name or "", tags["worker"], tags["region"], tags["tenant"]))
+                    # Anybody may have written them in a workspace that is not the operator's.
+                    worker, region, tenant = (tags.get(name, "") for name in ("worker", "region", "tenant"))
+                    own = account.id if account else ""
+                    refs.append(DeploymentRef(app.name or "", worker, region, tenant, own))
             return refs
 
-    async def _apps(self, tenant_id: str | None = None) -> Sequence[modal.App]:
+    async def _apps(self, account: AccountRef | None) -> Sequence[modal.App]:
         """Return the Apps that bear names of this installation's; also those whose deploy was cut off."""
         name = self._installation.modal_environment
-        client = await self._client(tenant_id)
+        client = await self._client(account)
         of = modal.Environment
         environment = of.from_name(name, client=client) if name else of.from_context(client=client)
         ours = f"{self._environment}-"
@@ -181,7 +197,7 @@ class ModalBackend:
                 return PrimingReport(tuple(boots), tuple(boot_ms))
             # Snapshots are made at first boots: whether they can be restored shows in another container.
             async with named(within_seconds=ANSWER_SECONDS):
-                await raw.stop_task.aio(await self._client(spec.tenant_id), container)
+                await raw.stop_task.aio(await self._client(spec.ref.account_ref), container)
             if time.monotonic() > deadline:
                 return PrimingReport(tuple(boots), tuple(boot_ms), is_done=False)
 
@@ -195,30 +211,30 @@ class ModalBackend:
         return str(told["container"]), str(told["boot"]), float(told["boot_ms"])
 
     # --- what it costs, what it said --------------------------------------------------------------------------------
-    async def costs(self, since: datetime.datetime, until: datetime.datetime) -> Sequence[BilledCost]:
+    async def costs(
+        self, since: datetime.datetime, until: datetime.datetime, account: AccountRef | None = None
+    ) -> Sequence[BilledCost]:
         async with named(within_seconds=REPORT_SECONDS):
-            workspace = modal.Workspace.from_context(client=await self._client())
-            rows = await workspace.billing.report.aio(start=since, end=until, resolution="h", tag_names=["*"])
-        return [
-            BilledCost(
-                deployment_name=row.description,
-                since=row.interval_start,
-                until=row.interval_start + datetime.timedelta(hours=1),
-                nano_dollars=int(row.cost * NANO_DOLLARS),
-                key=f"{row.object_id}:{row.interval_start.isoformat()}",
-            )
-            for row in rows
-            if row.tags.get("warmline") == self._environment
-        ]
+            return await read_report(await self._client(account), since, until, environment=self._environment)
+
+    async def rates(self) -> Rates | None:
+        async with named(within_seconds=ANSWER_SECONDS):
+            return await read_rates(await self._client(None))
+
+    async def account_name(self, credentials: Mapping[str, str]) -> str:
+        async with named(within_seconds=ANSWER_SECONDS):
+            return await name_of(Credentials.of(credentials))
 
     async def read_log(self, ref: DeploymentRef, container: str, *, max_bytes: int = 65_536) -> str:
         return ""
 
     # --- plumbing ---------------------------------------------------------------------------------------------------
-    async def _client(self, tenant_id: str | None = None) -> modal.Client:
-        if not self._credentials.token_id or not self._credentials.token_secret:
+    async def _client(self, account: AccountRef | None) -> modal.Client:
+        """Return the connection to a tenant's own workspace, or to the operator's."""
+        credentials = self._credentials if account is None else Credentials.of(await self._own.of(account))
+        if not credentials.token_id or not credentials.token_secret:
             raise CredentialsRefused("There are no credentials for Modal: set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET.")
-        return await client_of(self._credentials)
+        return await client_of(credentials)
 
     async def _app(self, ref: DeploymentRef) -> modal.App:
         """Return a deployment's App.
@@ -229,7 +245,7 @@ class ModalBackend:
         try:
             return await modal.App.lookup.aio(
                 ref.name,
-                client=await self._client(ref.tenant_id),
+                client=await self._client(ref.account_ref),
                 environment_name=self._installation.modal_environment or None,
             )
         except modal.exception.NotFoundError as problem:
@@ -250,23 +266,24 @@ class ModalBackend:
         Raises:
             DeploymentUnknown
         """
-        if ref.name not in self._servers:
+        client = await self._client(ref.account_ref)
+        if ref.name not in self._servers or self._servers[ref.name][0] is not client:
             server = modal.Server.from_name(
                 ref.name,
                 SERVER_NAME,
-                client=await self._client(ref.tenant_id),
+                client=client,
                 environment_name=self._installation.modal_environment or None,
             )
             try:
                 await server.hydrate.aio()
             except modal.exception.NotFoundError as problem:
                 raise DeploymentUnknown(f"Modal has no deployment {ref.name}.") from problem
-            self._servers[ref.name] = server
-        return self._servers[ref.name]
+            self._servers[ref.name] = client, server
+        return self._servers[ref.name][1]
 
     async def _containers(self, app: modal.App, server: modal.Server, ref: DeploymentRef) -> list[ContainerReport]:
         """Return the running containers, as the SDK's own command line finds them."""
-        tasks = await raw.running_tasks.aio(await self._client(ref.tenant_id), app.app_id)
+        tasks = await raw.running_tasks.aio(await self._client(ref.account_ref), app.app_id)
         serving = {container.container_id for container in await server._experimental_list_containers.aio()}
         return [
             ContainerReport(

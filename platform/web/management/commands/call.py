@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from agents.models import Agent
+from provisioning.regions import REGIONS, region_near
 from tenants.models import Tenant
 from tenants.scope import enter_operator, enter_tenant
 from voice.models import Call
@@ -37,15 +38,18 @@ class Command(BaseCommand):
         parser.add_argument("--turns", type=int, help="cut one WAV file at its pauses into so many turns")
         parser.add_argument("--json", action="store_true", help="one line of JSON instead of an indented object")
         parser.add_argument("--gateway", default=settings.GATEWAY_URL, help="the gateway's address")
+        parser.add_argument("--region", default="", help="near the caller: pools there are tried first")
         parser.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for each reply")
 
     def handle(self, **options: Any) -> None:
+        if options["region"] and not region_near(options["region"]):
+            raise CommandError(f"There is no region {options['region']!r}: choose one of {', '.join(REGIONS)}.")
         try:
             utterances = _read_utterances(options["wav"], options["turns"])
             tenant_id, ticket = _ticket_for(options["tenant"], options["agent"])
             heard = asyncio.run(
                 call_with_wavs(
-                    call_address(options["gateway"].rstrip("/"), ticket),
+                    call_address(options["gateway"].rstrip("/"), ticket, region=options["region"]),
                     utterances,
                     reply_timeout_seconds=options["timeout"],
                 )

@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from provisioning.backends import make_backend
 from provisioning.backends.contract import BackendError
-from provisioning.models import Container, CostEntry, Deployment
+from provisioning.importing import bill_problems
+from provisioning.models import BilledHour, Container, CostEntry, Deployment, Pool
 from tenants.scope import enter_operator
 
 
@@ -29,9 +30,12 @@ class Command(BaseCommand):
         with enter_operator("manage.py deployments", reason="list what stands"):
             chosen = Deployment.objects.select_related("pool", "pool__tenant").order_by("pool_id", "-created_at")
             documents = [document_of(each) for each in (chosen if options["all"] else chosen.live())]
+            problems = bill_problems()
         if options["json"]:
             self.stdout.write(json.dumps(documents, indent=1))
             return
+        for problem in problems:
+            self.stderr.write(problem)
         for document in documents:
             self.stdout.write(_line(document))
         if not documents:
@@ -52,6 +56,7 @@ def document_of(deployment: Deployment) -> dict[str, Any]:
             problem = unreachable.sentence
     boots = Container.objects.filter(deployment=deployment).exclude(boot="").values_list("boot", flat=True)
     costs = CostEntry.objects.since(midnight).filter(deployment_id=deployment.pk)
+    bill = BilledHour.objects.filter(deployment=deployment).by_deployment().get(deployment.pk, {})
     return {
         "name": deployment.name,
         "tenant": deployment.pool.tenant.slug,
@@ -63,10 +68,28 @@ def document_of(deployment: Deployment) -> dict[str, Any]:
         "problem": problem,
         "desired_autoscaling": dataclasses.asdict(deployment.pool.autoscaling),
         "actual_autoscaling": actual,
+        "warm_hours": _warm_hours(deployment.pool),
         "containers": containers,
         "first_boots": deployment.priming.get("boots", []),
         "boots": Counter(boots),
-        "cost_today_nano_dollars": sum(costs.values_list("nano_dollars", flat=True)),
+        "cost_today_nano_dollars": costs.total(),
+        "billed_hours": bill.get("hours", 0),
+        "billed_nano_dollars": bill.get("billed"),
+        "estimated_nano_dollars": bill.get("estimated"),
+    }
+
+
+def _warm_hours(pool: Pool) -> dict[str, Any] | None:
+    """Return a pool's windows, which of them holds now, and what changes next; None where it has none."""
+    if not pool.warm_hours:
+        return None
+    now = timezone.now()
+    held, change = pool.schedule.window_at(now), pool.schedule.next_change(now)
+    return {
+        "time_zone": pool.tenant.time_zone,
+        "windows": pool.warm_hours,
+        "now": held and held.to_document(),
+        "next_change": change and {"at": change[0].isoformat(), **change[1]._asdict()},
     }
 
 
@@ -90,4 +113,10 @@ def _line(document: dict[str, Any]) -> str:
         f"          {document['name']}",
         f"          {limits}; containers: {containers}; first boots: {boots}; ${dollars:.4f} today",
     ]
+    if hours := document["billed_hours"]:
+        billed, estimated = document["billed_nano_dollars"] / 1e9, document["estimated_nano_dollars"] / 1e9
+        plural = "" if hours == 1 else "s"
+        parts.append(f"          billed ${billed:.4f} for {hours} hour{plural}, estimated ${estimated:.4f}")
+    if (warm := document["warm_hours"]) and (change := warm["next_change"]):
+        parts.append(f"          warm hours: {change['min_containers']} warm from {change['at']}")
     return "\n".join([*parts, f"          {document['problem']}"] if document["problem"] else parts)

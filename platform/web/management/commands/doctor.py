@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from web.examination import Finding, examine
+from web.modal_examination import examine_modal
 
 
 class Command(BaseCommand):
-    help = "Check the settings, and reach the database, Valkey, tasks, gateway, supervisor and a worker."
+    help = "Check the settings, and reach the database, Valkey, tasks, gateway, supervisor, a worker, and Modal."
     requires_system_checks: list[str] = []  # They are among its findings.
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -19,7 +21,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         findings = []
-        for finding in examine():
+        for finding in chain(examine(), examine_modal()):
             findings.append(finding)
             if not options["json"]:
                 self._show(finding)

@@ -1,4 +1,4 @@
-"""`manage.py provision`: make or find a tenant's pool, and stay until calls may go to it."""
+"""`manage.py provision`: make or find a tenant's pool, and stay until calls may go to it, or until it has stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from provisioning import applying
 from provisioning.backends import BACKENDS
 from provisioning.models import Deployment, Pool
 from provisioning.models.pools import Worker
-from provisioning.pools import change_pool, create_pool
+from provisioning.pools import change_pool, create_pool, set_enabled
 from provisioning.regions import REGIONS
 from tenants.models import Tenant
 from tenants.scope import enter_operator, enter_tenant
@@ -39,7 +39,10 @@ class Command(BaseCommand):
         parser.add_argument("--min-containers", type=int)
         parser.add_argument("--max-containers", type=int)
         parser.add_argument("--no-snapshots", dest="snapshots", action="store_const", const=False)
-        parser.add_argument("--timeout", type=float, default=900.0, help="seconds to wait until it is ready")
+        parser.add_argument(
+            "--off", action="store_true", help="turn it off instead: calls go on to their end, then it stops"
+        )
+        parser.add_argument("--timeout", type=float, default=900.0, help="seconds to wait until that is done")
         parser.add_argument("--json", action="store_true", help="print the deployment as a JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -47,6 +50,8 @@ class Command(BaseCommand):
         if region not in REGIONS:
             raise CommandError(f"There is no region {region!r}: choose one of {', '.join(REGIONS)}.")
         settings = {name: options[name] for name in SETTINGS if options[name] is not None}
+        if options["off"]:
+            return self._turn_off(self._find(options, region), options["timeout"])
         try:
             pool = self._pool(options, region, settings)
         except ValidationError as problem:
@@ -60,12 +65,41 @@ class Command(BaseCommand):
             boots = ", ".join(document["first_boots"]) or "none seen"
             self.stdout.write(f"{document['name']} is ready. First boots: {boots}.")
 
-    def _pool(self, options: dict[str, Any], region: str, settings: dict[str, Any]) -> Pool:
-        """Return the tenant's pool of this worker and region, with these settings."""
+    def _tenant(self, slug: str) -> Tenant:
         with enter_operator("manage.py provision", reason="find the tenant"):
-            tenant = Tenant.objects.filter(slug=options["tenant"]).first()
+            tenant = Tenant.objects.filter(slug=slug).first()
         if tenant is None:
-            raise CommandError(f"There is no tenant {options['tenant']!r}.")
+            raise CommandError(f"There is no tenant {slug!r}.")
+        return tenant
+
+    def _find(self, options: dict[str, Any], region: str) -> Pool:
+        """Return the tenant's pool of this worker and region as it is."""
+        tenant = self._tenant(options["tenant"])
+        with enter_tenant(tenant.id):
+            pool = Pool.objects.filter(worker=options["worker"], region=region).first()
+        if pool is None:
+            raise CommandError(f"{tenant.name} has no pool of {options['worker']} in {region}.")
+        return pool
+
+    def _turn_off(self, pool: Pool, seconds: float) -> None:
+        """Drain the pool and wait until nothing of it stands."""
+        with enter_tenant(pool.tenant_id):
+            set_enabled(pool=pool, actor=None, enabled=False)
+        deadline = time.monotonic() + seconds
+        while True:
+            applying.apply_pool(pool.tenant_id, pool.pk)
+            with enter_tenant(pool.tenant_id):
+                left = ", ".join(f"{each.name} is {each.state}" for each in pool.deployments.live())
+            if not left:
+                self.stdout.write(f"{pool} is off, and nothing of it stands.")
+                return
+            if time.monotonic() > deadline:
+                raise CommandError(f"It has not stopped after {seconds:.0f} s: {left}. Beat goes on with it.")
+            time.sleep(LOOK_SECONDS)
+
+    def _pool(self, options: dict[str, Any], region: str, settings: dict[str, Any]) -> Pool:
+        """Return the tenant's pool of this worker and region, turned on and with these settings."""
+        tenant = self._tenant(options["tenant"])
         with enter_tenant(tenant.id):
             pool = Pool.objects.filter(worker=options["worker"], region=region).first()
             if pool is None:
@@ -74,7 +108,8 @@ class Command(BaseCommand):
                 )
             if pool.backend != options["backend"]:
                 raise CommandError(f"{pool} runs on the backend {pool.backend}, not on {options['backend']}.")
-            return change_pool(pool=pool, actor=None, **settings)
+            change_pool(pool=pool, actor=None, **settings)
+            return set_enabled(pool=pool, actor=None, enabled=True)
 
     def _wait(self, pool: Pool, seconds: float) -> Deployment:
         """Apply the pool until it is ready, telling each state that it comes through."""

@@ -17,6 +17,7 @@ export class Call {
    * @param {object} options
    * @param {string | (() => Promise<string>)} options.url the WebSocket's address. A function is asked once the microphone
    *   is open, so that a ticket does not grow old while the browser asks its question; it throws CallFailure to refuse.
+   * @param {string} [options.region] near the caller: the gateway tries places there first. docs/protocol.md lists them.
    * @param {(state: "asking"|"connecting"|"live"|"ended") => void} [options.onState]
    * @param {(caption: {role, text, turn, interrupted, isPiece}) => void} [options.onCaption]
    * @param {(stats: object) => void} [options.onStats] everything that `call` and `stats` metadata said so far.
@@ -24,8 +25,8 @@ export class Call {
    * @param {(levels: {caller: number, agent: number}) => void} [options.onLevel] RMS, 20 times a second.
    * @param {(end: {code, sentence, isError}) => void} [options.onEnd] once, whatever happened.
    */
-  constructor({ url, onState, onCaption, onStats, onTool, onLevel, onEnd }) {
-    Object.assign(this, { url, onState, onCaption, onStats, onTool, onLevel, onEnd });
+  constructor({ url, region, onState, onCaption, onStats, onTool, onLevel, onEnd }) {
+    Object.assign(this, { url, region, onState, onCaption, onStats, onTool, onLevel, onEnd });
     this.state = "idle";
     this.stats = {};
     this.captions = [];
@@ -89,7 +90,7 @@ export class Call {
   }
 
   connect(url) {
-    this.socket = new WebSocket(url);
+    this.socket = new WebSocket(this.region ? withRegion(url, this.region) : url);
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => (this.wasConnected = true);
     this.socket.onmessage = ({ data }) => this.receive(data);
@@ -168,6 +169,12 @@ export class Call {
     this.playback?.close();
     if (this.context?.state !== "closed") await this.context?.close();
   }
+}
+
+function withRegion(url, region) {
+  const address = new URL(url);
+  address.searchParams.set("region", region);
+  return address.href;
 }
 
 function loudness(analyser) {

@@ -27,6 +27,10 @@ export class TalkPanel {
     return this.element.querySelector("[data-talk-choice]:checked")?.value ?? this.element.dataset.agent;
   }
 
+  get region() {
+    return this.part("region")?.value ?? this.element.dataset.region;
+  }
+
   get isTalking() {
     return this.call !== undefined && !this.call.hasEnded();
   }
@@ -40,6 +44,7 @@ export class TalkPanel {
     this.clear();
     this.call = new Call({
       url: () => this.askForTicket(),
+      region: this.region,
       onState: (state) => this.showState(state),
       onCaption: (caption) => this.showCaption(caption),
       onStats: (stats) => this.showStats(stats),
@@ -84,7 +89,7 @@ export class TalkPanel {
   showState(state) {
     this.element.dataset.state = state;
     const isOpen = state !== "ended";
-    for (const choice of this.element.querySelectorAll("[data-talk-choice]")) choice.disabled = isOpen;
+    for (const choice of this.element.querySelectorAll("[data-talk-choice], [data-talk-region]")) choice.disabled = isOpen;
     this.part("label").textContent = isOpen ? "Hang up" : "Call again";
     this.part("icon").setAttribute("href", this.part("icon").getAttribute("href").replace(/#.*/, isOpen ? "#hang-up" : "#phone"));
     if (STATUS[state]) this.say(STATUS[state]);
