@@ -34,6 +34,7 @@ NOT_OF_A_TENANT = {
     "affiliate/": "anonymous",
     "affiliate/join/": "signed_in",
     "via/<slug:code>/": "anonymous",
+    "stripe/events/": "internal",
     "fleet/affiliates/": "operator",
     "fleet/affiliates/<int:affiliate_id>/<str:month_date>/<slug:currency>/": "operator",
     "break-even/": "anonymous",
@@ -130,6 +131,9 @@ def things_of(tenant: Tenant, owner: User) -> dict[str, Any]:
             "invitation_id": invitation.pk,
             "key_id": key.pk,
             "tenant_id": tenant.pk,
+            # Names that are nobody's own: a plan that is not for sale, a backend that has no accounts.
+            "plan_slug": "house",
+            "backend": "local",
         }
 
 
