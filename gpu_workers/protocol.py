@@ -83,6 +83,7 @@ class CloseCode(enum.IntEnum):
     WORKER_TIMED_OUT = 4504, "The agent did not answer in time."
     WORKER_LOST = 4505, "The agent was lost during the call."
     WORKER_AT_CAPACITY = 4529, "The agent has no place left."
+    FLEET_BUSY = 4531, "All lines of this service are busy: try again later."
 
 
 class ProtocolError(ValueError):

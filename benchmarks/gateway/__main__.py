@@ -65,6 +65,10 @@ http {{
 """
 
 
+NO_LIMITS = {f"GATEWAY_{name}": "0" for name in ("MOST_CALLS", "ADDRESS_CALLS_PER_MINUTE", "TENANT_CALLS_PER_MINUTE")}
+"""All calls of the load come from one address, for one tenant."""
+
+
 class Child:
     """A process on one core, with what it and its children have used."""
 
@@ -140,7 +144,7 @@ def gateway(worker: int, core: int, folder: Path) -> Iterator[tuple[Child | None
 
     port = free_port()
     command = [sys.executable, "-m", "tests.voice.gateway_process", "--port", str(port)]
-    with Child(command, core=core) as child:
+    with Child(command, core=core, **NO_LIMITS) as child:
         _wait_for(port)
         yield child, lambda count: addresses_of_calls(f"ws://127.0.0.1:{port}", worker, count), True
 

@@ -14,6 +14,7 @@ from billing.models import (
     Affiliate,
     AffiliateEarning,
     BillingPeriod,
+    Caps,
     Invoice,
     Notice,
     OverageReport,
@@ -130,6 +131,12 @@ class SubscriptionAdmin(ModelAdmin):
                 actor=request.user,
                 details={"fields": form.changed_data, "status": obj.status},
             )
+
+
+@admin.register(Caps)
+class CapsAdmin(ReadOnlyAdmin):
+    list_display = ["tenant", "soft_minutes", "hard_minutes", "soft_spend_cents", "hard_spend_cents", "warned_of"]
+    list_select_related = ["tenant"]
 
 
 @admin.register(Usage)

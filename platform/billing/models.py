@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
+from billing.caps import Caps
 from billing.partners import Affiliate, AffiliateEarning, AffiliatePayout, Referral
 from billing.payments import BillingPeriod, Invoice, Notice, OverageReport, Refund, StripeEvent
 from tenants.models import Tenant
@@ -240,6 +241,7 @@ __all__ = [
     "AffiliateEarning",
     "AffiliatePayout",
     "BillingPeriod",
+    "Caps",
     "Invoice",
     "LedgerSeal",
     "Notice",

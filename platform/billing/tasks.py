@@ -10,7 +10,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from billing import affiliates, notices, overage, sealing, syncing, webhooks
+from billing import affiliates, caps, notices, overage, sealing, syncing, webhooks
 from billing.models import BillingPeriod, OverageReport, StripeEvent, Subscription
 from billing.stripe_api import BillingRefused, StripeAway, is_on
 from tenants.scope import enter_operator, enter_tenant
@@ -28,6 +28,7 @@ def _every(seconds: float, task: str) -> dict[str, Any]:
 
 
 BEAT_SCHEDULE = {
+    "warn of caps": _every(2 * MINUTE, "billing.warn_of_caps"),
     "seal ledgers": _every(10 * MINUTE, "billing.seal_ledgers"),
     "process billing events": _every(MINUTE, "billing.process_events"),
     "report overage": _every(MINUTE, "billing.report_overage"),
@@ -40,6 +41,12 @@ BEAT_SCHEDULE = {
 @shared_task(name="billing.seal_ledgers")
 def seal_ledgers() -> int:
     return sealing.seal_ledgers()
+
+
+@shared_task(name="billing.warn_of_caps")
+def warn_of_caps() -> int:
+    """Mail the owners of tenants whose calls have passed a soft cap, and return of how many."""
+    return sum(caps.warn_owners_of(tenant_id) for tenant_id in caps.tenants_to_warn())
 
 
 @shared_task(

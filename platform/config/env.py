@@ -112,6 +112,20 @@ def decimal(name: str, default: float) -> float:
         raise ConfigurationError(f"{name} must be a number, not {value!r}.") from None
 
 
+def document(name: str) -> dict[str, object]:
+    """Return the JSON object that the variable, or the file that NAME_FILE names, holds; an empty one without it."""
+    value = secret(name)
+    if not value:
+        return {}
+    try:
+        read = json.loads(value)
+    except ValueError:
+        read = None
+    if not isinstance(read, dict):
+        raise ConfigurationError(f"{name} must be a JSON object.")
+    return read
+
+
 def words(name: str, default: str = "") -> list[str]:
     """Return the comma-separated parts of the variable."""
     return [part.strip() for part in text(name, default).split(",") if part.strip()]

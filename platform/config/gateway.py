@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import gc
 import hmac
 import json
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -38,6 +40,7 @@ from provisioning.backends import BACKENDS, OpenBackends  # noqa: E402
 from voice.caller_protocol import CallerProtocol  # noqa: E402
 from voice.gateway import Gateway  # noqa: E402
 from voice.options import Options  # noqa: E402
+from voice.request_protocol import RequestProtocol, WaitingRoom  # noqa: E402
 
 refuse_insecure_start()
 log = structlog.get_logger(__name__)
@@ -48,6 +51,8 @@ POOL_TIMEOUT_SECONDS = 5.0
 RECONNECT_SECONDS = 5.0
 """Who needs a connection then tries anew: pauses between tries double, and would outlast the resume window."""
 UNREAD_TIMEOUT_SECONDS = 30
+HEALTH_KEPT_SECONDS = 1.0
+"""Whoever asks in between gets the answer of before: asking takes a connection that callers need."""
 
 
 class GatewayApplication:
@@ -55,6 +60,8 @@ class GatewayApplication:
 
     def __init__(self) -> None:
         self.gateway: Gateway | None = None
+        self._problems: asyncio.Future[tuple[str | None, str | None]] | None = None
+        self._asked = 0.0
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         match scope["type"]:
@@ -99,7 +106,7 @@ class GatewayApplication:
     async def _health(self) -> dict[str, Any]:
         """Return each dependency by name. Without the database no call can begin; live updates are optional."""
         assert self.gateway is not None
-        database, layer = await asyncio.gather(_reaches(self._ask_database()), _reaches(_ask_channel_layer()))
+        database, layer = await self._problems_of_dependencies()
         draining = self.gateway.is_draining
         return {
             "ok": database is None and not draining,
@@ -110,6 +117,14 @@ class GatewayApplication:
                 "live_updates": {"ok": layer is None, "optional": True, "problem": layer},
             },
         }
+
+    async def _problems_of_dependencies(self) -> tuple[str | None, str | None]:
+        """Return what is wrong with database and live updates, asked at most once a second for all who want to know."""
+        is_old = time.monotonic() - self._asked > HEALTH_KEPT_SECONDS
+        if self._problems is None or (self._problems.done() and is_old):
+            self._asked = time.monotonic()
+            self._problems = asyncio.gather(_reaches(self._ask_database()), _reaches(_ask_channel_layer()))
+        return await asyncio.shield(self._problems)
 
     async def _ask_database(self) -> None:
         assert self.gateway is not None
@@ -144,9 +159,13 @@ async def running_gateway() -> AsyncIterator[Gateway]:
             _drain_before_stopping(gateway)
             log.info("gateway.started", region=options.region)
             _collect_garbage_seldom()
-            writing = asyncio.create_task(gateway.quiet_calls.keep_writing(), name="write checkpoints")
+            upkeep = [
+                asyncio.create_task(gateway.quiet_calls.keep_writing(), name="write checkpoints"),
+                asyncio.create_task(gateway.budgets.keep_reading(), name="read budgets"),
+            ]
             yield gateway
-            writing.cancel()
+            for task in upkeep:
+                task.cancel()
     finally:
         await pool.close()
         stop_tracing()
@@ -219,6 +238,15 @@ def _may_read_metrics(scope: dict[str, Any]) -> bool:
     return not token or hmac.compare_digest(given, f"Bearer {token}".encode())
 
 
+def _waiting_room() -> WaitingRoom:
+    options = Options.from_environment()
+    return WaitingRoom(
+        seconds=options.request_seconds,
+        most=options.most_requests,
+        most_of_address=0 if options.behind_proxy else max(1, options.most_requests // 2),
+    )
+
+
 application = GatewayApplication()
 
 
@@ -231,14 +259,16 @@ def main() -> None:
         application,
         host=arguments.host,
         port=arguments.port,
-        # Its limit on headers is the reason: the faster parser has none, and calls are few requests.
-        http="h11",
+        # h11's limit on headers is the reason: the faster parser has none, and calls are few requests.
+        http=functools.partial(RequestProtocol, _waiting_room()),  # type: ignore[arg-type]
         ws=CallerProtocol,
         ws_max_size=MAX_MESSAGE_BYTES,
         lifespan="on",
         log_config=None,
         # An access log, and what uvicorn says at level info, would hold tickets.
         access_log=False,
+        # It would take the first address of a header that anybody may write: voice.gateway reads it.
+        proxy_headers=False,
         log_level="warning",
         server_header=False,
     )

@@ -62,6 +62,11 @@ def _opened(tenant_id: uuid.UUID, wrapped: bytes | memoryview) -> bytes:
     return _unwrap(tenant_id, bytes(wrapped))
 
 
+def key_is_deleted() -> bool:
+    """Return whether the entered tenant's content was deleted."""
+    return TenantKey.objects.filter(wrapped=b"").exists()
+
+
 def delete_content_key() -> None:
     """Make all content of the entered tenant unreadable for good; the empty row keeps a new key from being made."""
     TenantKey.objects.update_or_create(tenant_id=entered_tenant_id(), defaults={"wrapped": b""})

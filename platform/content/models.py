@@ -1,9 +1,11 @@
-"""What is encrypted with the tenant's key: what was said in calls, and keys of services and accounts that it uses.
+"""What is encrypted with the tenant's key: what was said and heard in calls, keys of services and accounts.
 
 Calls are named by plain ids: these tables may live in another database than the calls do.
 """
 
 from __future__ import annotations
+
+import datetime
 
 from django.db import models
 from django.utils import timezone
@@ -76,6 +78,57 @@ class ToolRun(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.name} in {self.call_id}"
+
+
+CLAIM = datetime.timedelta(minutes=15)
+"""Whoever makes a file of a recording for longer than this is taken for lost."""
+
+
+class RecordingQuerySet(ContentQuerySet):
+    def to_be_made(self, at: datetime.datetime) -> RecordingQuerySet:
+        """Recordings that have no file yet and that nobody makes one of."""
+        is_lost = models.Q(state="making", claimed_at__lt=at - CLAIM)
+        return self.filter(models.Q(state="recording") | is_lost)
+
+
+class Recording(TenantOwned):
+    """What was heard of a call. The sound lies in a storage, encrypted (content.recordings)."""
+
+    class State(models.TextChoices):
+        RECORDING = "recording", "Recording"
+        MAKING = "making", "Being made ready"
+        READY = "ready", "Ready"
+        FAILED = "failed", "Failed"
+        DELETED = "deleted", "Deleted"
+
+    call_id = models.UUIDField()
+    state = models.CharField(max_length=10, choices=State.choices, default=State.RECORDING)
+    started_at = models.DateTimeField(default=timezone.now)
+    stopped_at = models.DateTimeField(null=True)
+    claimed_at = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    keep_days = models.PositiveSmallIntegerField(null=True, help_text="As its agent says; empty: as the plan does.")
+    problem = models.CharField(max_length=200, blank=True, help_text="Why it is not whole.")
+    file = models.CharField(max_length=200, blank=True, help_text="Its name in the storage.")
+    bytes = models.BigIntegerField(default=0, help_text="Of the file, before it is encrypted.")
+    duration_ms = models.PositiveIntegerField(default=0)
+    begins_at_ms = models.PositiveIntegerField(default=0, help_text="Since the call began.")
+    deleted_at = models.DateTimeField(null=True)
+
+    objects = TenantManager.from_queryset(RecordingQuerySet)()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "call_id"], name="one_recording_per_call")]
+        indexes = [
+            models.Index(
+                fields=["started_at"],
+                condition=models.Q(state__in=["recording", "making"]),
+                name="recordings_to_be_made",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"Recording of {self.call_id}"
 
 
 class ServiceKey(TenantOwned):

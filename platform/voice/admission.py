@@ -1,7 +1,8 @@
 """Who may call: a ticket or an agent's public key, the tenant's standing and its free lines. Two round trips.
 
 The Call row and its lease are written in the transaction that decided, so that a tenant's limit holds for any number of
-gateways. It knows nothing of sockets.
+gateways. The fleet's limit may be passed by as many calls as are being admitted at one time. It knows nothing of
+sockets.
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ class Admitted:
     config: dict[str, Any]
     max_seconds: int
     resume_token: str = dataclasses.field(repr=False)
+    seconds_left: float | None = None
+    """Of conversation in the tenant's period, for all its calls; None: there is no end."""
+    live_calls: int = 0
+    """Of the tenant, with this one; 0: nobody has counted."""
 
 
 def read_path(path: str) -> tuple[str, str] | None:
@@ -76,22 +81,34 @@ def read_path(path: str) -> tuple[str, str] | None:
     return None
 
 
-async def admit(pool: AsyncConnectionPool[Any], request: Request, options: Options) -> Admitted:
-    """Decide on a request and open its call.
+class Crowded(Exception):
+    """Another admission of the same tenant is under way; nothing was done."""
+
+    def __init__(self, tenant_id: uuid.UUID) -> None:
+        super().__init__(tenant_id)
+        self.tenant_id = tenant_id
+
+
+async def admit(pool: AsyncConnectionPool[Any], request: Request, options: Options, *, wait: bool) -> Admitted:
+    """Decide on a request and open its call. `wait`: for other admissions of the same tenant.
 
     Raises:
         Refused
+        Crowded: there are such, and it is not to wait.
         psycopg.Error: the database cannot be reached.
     """
     secret = hash_secret(request.secret) if request.kind == "ticket" else request.secret
+    limits = {"tenant_calls_per_minute": options.tenant_calls_per_minute, "fleet_calls": options.fleet_calls}
     async with pool.connection() as connection:
         async with connection.pipeline(), connection.transaction():
-            door, asked = (connection.cursor(row_factory=namedtuple_row) for _ in range(2))
+            door, lock, asked = (connection.cursor(row_factory=namedtuple_row) for _ in range(3))
             await door.execute(statements.ENTER_BY[request.kind], {"secret": secret})
             # One admission at a time for each tenant, or two callers could both take its last line.
-            await connection.execute(statements.LOCK_TENANT)
-            await asked.execute(statements.ADMISSION_BY[request.kind], {"secret": secret})
-            entered, standing = await door.fetchone(), await asked.fetchone()
+            await lock.execute(statements.LOCK_TENANT if wait else statements.TRY_LOCK_TENANT)
+            await asked.execute(statements.ADMISSION_BY[request.kind], {"secret": secret, **limits})
+            entered, locked, standing = await door.fetchone(), await lock.fetchone(), await asked.fetchone()
+            if locked is not None and locked[0] is False and entered is not None:
+                raise Crowded(entered.tenant_id)
             refusal = _refusal(request, entered, standing)
             # A ticket stays used when its call is refused.
             if refusal is None:
@@ -114,12 +131,16 @@ def _refusal(request: Request, entered: Any, standing: Any) -> CloseCode | None:
         return CloseCode.TENANT_SUSPENDED
     if standing.calls_have_ended:
         return CloseCode.TRIAL_EXPIRED if standing.subscription_status == "trialing" else CloseCode.TENANT_SUSPENDED
-    if standing.minutes_are_used_up:
+    if standing.seconds_left is not None and standing.seconds_left <= 0:
         return CloseCode.SPEND_CAP
     if request.kind == "public_key" and standing.calls_last_minute >= standing.calls_per_minute:
         return CloseCode.RATE_LIMITED
+    if standing.tenant_calls_too_often:
+        return CloseCode.RATE_LIMITED
     if standing.lines_taken >= standing.max_concurrent_calls:
         return CloseCode.TENANT_BUSY
+    if standing.fleet_is_full:
+        return CloseCode.FLEET_BUSY
     return None
 
 
@@ -161,6 +182,8 @@ def _admitted(request: Request, entered: Any, standing: Any, options: Options) -
         config=standing.config,
         max_seconds=min(asked_seconds, options.max_call_seconds),
         resume_token=secrets.token_urlsafe(24),
+        seconds_left=standing.seconds_left,
+        live_calls=standing.lines_taken + 1,
     )
 
 

@@ -26,6 +26,7 @@ from voice.charges import record_charges
 from voice.models import GOOD_ENDS, EndReason
 from voice.ongoing import HeldSession, OngoingCall
 from voice.options import Options
+from voice.shares import connection_of
 from voice.times import TurnTimes
 
 log = structlog.get_logger(__name__)
@@ -80,7 +81,7 @@ async def save_checkpoint(pool: AsyncConnectionPool[Any], call: OngoingCall, opt
         Fenced
         psycopg.Error, TimeoutError: the database cannot be reached; nothing is forgotten.
     """
-    async with asyncio.timeout(options.database_seconds), pool.connection() as connection:
+    async with asyncio.timeout(options.database_seconds), connection_of(pool, call.tenant_id) as connection:
         unsaved = call.take_news()
         try:
             async with connection.transaction():
@@ -141,7 +142,7 @@ async def close_call(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: 
 
 
 async def _close_once(pool: AsyncConnectionPool[Any], call: OngoingCall, ending: Ending, options: Options) -> None:
-    async with asyncio.timeout(options.database_seconds), pool.connection() as connection:
+    async with asyncio.timeout(options.database_seconds), connection_of(pool, call.tenant_id) as connection:
         unsaved = call.take_news()
         try:
             async with connection.transaction():

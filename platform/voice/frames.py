@@ -44,6 +44,8 @@ class Passage(Protocol):
     """What watches one direction: says what may pass, counts, keeps times. Never waits. Times: monotonic seconds."""
 
     waiting_since: float | None
+    tap: Callable[[bytes, float], None] | None
+    """Is shown each message of audio, unmasked, and when it came; None while nobody wants it."""
 
     def audio(self, size_bytes: int, at: float) -> None:
         """Take note of a message of audio, which always passes."""
@@ -233,6 +235,7 @@ class Frames(asyncio.Protocol):
         Neighbouring messages that may pass go to the sink in one write.
         """
         sink, passage, mask_bytes = self._sink, self._passage, self._mask_bytes
+        tap = None if passage is None else passage.tap
         size, begin, passed = len(data), 0, 0
         while True:
             if size - begin < 2:
@@ -261,6 +264,8 @@ class Frames(asyncio.Protocol):
                 kind = -1 if not length else data[head] ^ data[head - 4] if mask_bytes else data[head]
                 if kind == _AUDIO:
                     passage.audio(length, at)
+                    if tap is not None:
+                        tap(self._payload(data[begin:end], head - begin), at)
                 elif not passage.other(
                     kind, functools.partial(self._payload, data[begin:end], head - begin), length, at
                 ):
@@ -426,4 +431,6 @@ def lets_pass(passage: Passage, message: bytes, at: float) -> bool:
     if kind != _AUDIO:
         return passage.other(kind, lambda: message, len(message), at)
     passage.audio(len(message), at)
+    if passage.tap is not None:
+        passage.tap(message, at)
     return True

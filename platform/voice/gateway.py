@@ -20,15 +20,18 @@ from gpu_workers import protocol
 from gpu_workers.protocol import CloseCode
 from provisioning.backends import OpenBackends
 from voice import live, metrics
-from voice.admission import Admitted, Refused, Request, admit, read_path
+from voice.admission import Admitted, Refused, Request, read_path
+from voice.budgets import Budgets
 from voice.caller_protocol import EXTENSION
 from voice.calls import DATABASE_AWAY, Ending, close_call, keep_writing
 from voice.checkpoints import QuietCalls
+from voice.doors import Doors
 from voice.frames import ABNORMAL, Frames
 from voice.models import EndReason
 from voice.ongoing import OngoingCall, now
 from voice.options import Options
 from voice.reaching import reached_worker
+from voice.recording import Recorder, Recordings
 from voice.relay import pump, run_until_first, splice
 from voice.sockets import CallerFault, CallerSocket, SideLost, WorkerSocket, WorkerUnavailable
 from voice.starting import parts_of, services_of, start_of, warn_before_seconds
@@ -43,6 +46,7 @@ CLOSE_NOTICE_SECONDS = 0.5
 
 HUNG_UP = Ending(EndReason.CALLER_HUNG_UP, CloseCode.NORMAL)
 TIME_LIMIT = Ending(EndReason.TIME_LIMIT, CloseCode.TIME_LIMIT)
+SPENT = Ending(EndReason.SPEND_CAP, CloseCode.SPEND_CAP)
 STOPPED = Ending(EndReason.GATEWAY_STOPPED, CloseCode.GOING_AWAY)
 FAILED = Ending(EndReason.FAILED, CloseCode.INTERNAL_ERROR)
 
@@ -55,6 +59,9 @@ class Gateway:
         self.pool = pool
         self.backends = backends
         self.quiet_calls = QuietCalls(pool, options)
+        self.doors = Doors(pool, options)
+        self.recordings = Recordings(pool, options)
+        self.budgets = Budgets(pool, options)
         self.is_draining = False
         self.calls: set[asyncio.Task[None]] = set()
         self.goodbye = asyncio.Event()
@@ -106,7 +113,7 @@ class Gateway:
         with tracer.start_as_current_span("admit"):
             try:
                 async with asyncio.timeout(self.options.database_seconds):
-                    return await admit(self.pool, request, self.options)
+                    return await self.doors.admit(request, callers=len(self.calls))
             except DATABASE_AWAY as problem:
                 log.warning("database.away", problem=repr(problem))
                 raise Refused(CloseCode.TRY_AGAIN_LATER) from problem
@@ -171,6 +178,10 @@ class _Conversation:
         self.admitted = admitted
         self.call = call
         self.worker: WorkerSocket | None = None
+        self.recorder: Recorder | None = None
+        self.budget = gateway.budgets.join(
+            call.tenant_id, left_seconds=admitted.seconds_left, live_calls=admitted.live_calls
+        )
         self._held = contextlib.AsyncExitStack()
 
     async def hold(self) -> Ending:
@@ -200,11 +211,17 @@ class _Conversation:
             return FAILED
 
     async def release(self) -> None:
-        """Close the worker's side and give its place back."""
-        await self._held.aclose()
+        """Close the worker's side, give its place back, and finish what was recorded."""
+        self.gateway.budgets.leave(self.call.tenant_id)
+        try:
+            await self._held.aclose()
+        finally:
+            if self.recorder is not None:
+                await self.recorder.finish()
 
     # --- before there is a worker ----------------------------------------------------------------------------------
     async def _reach_worker(self) -> Ending | None:
+        self.recorder = await self._begin_recording()
         services = await services_of(self.gateway.pool, self.admitted, self.options)
         start = start_of(self.admitted, self.options, services)
         self.worker = await self._held.enter_async_context(
@@ -219,6 +236,16 @@ class _Conversation:
             )
         )
         return None
+
+    async def _begin_recording(self) -> Recorder | None:
+        return self.recorder or await self.gateway.recordings.begin(
+            self.admitted.config,
+            tenant_id=self.call.tenant_id,
+            call_id=self.call.call_id,
+            began=self.call.began,
+            from_caller=self.call.from_caller,
+            from_worker=self.call.from_worker,
+        )
 
     async def _wait_for_hang_up(self) -> Ending:
         """Keep what the caller says already; once that is too much, the caller has to wait."""
@@ -282,26 +309,31 @@ class _Conversation:
         return HUNG_UP if fault is None else Ending(EndReason.CALLER_FAULT, fault)
 
     async def _watch_clock(self, worker: WorkerSocket) -> Ending:
-        """End the call at its time limit, when a side is silent or stuck for too long, and when the gateway stops."""
-        max_seconds = self.admitted.max_seconds
-        warn_before = warn_before_seconds(max_seconds, self.options)
+        """End the call at its limits, when a side is silent or stuck for too long, and when the gateway stops."""
+        warn_before = warn_before_seconds(self.admitted.max_seconds, self.options)
         has_warned = False
         while True:
-            elapsed = self.call.duration_ms / 1000
-            if elapsed >= max_seconds:
-                return TIME_LIMIT
-            if not has_warned and elapsed >= max_seconds - warn_before:
+            left_seconds, ending = self._left()
+            if left_seconds <= 0:
+                return ending
+            if not has_warned and left_seconds <= warn_before:
                 has_warned = True
-                wrap_up = protocol.wrap_up(seconds_left=round(max_seconds - elapsed))
+                wrap_up = protocol.wrap_up(seconds_left=round(left_seconds))
                 with contextlib.suppress(SideLost, TimeoutError):
                     async with asyncio.timeout(1.0):
                         await worker.send(protocol.metadata(wrap_up))
-            if ending := self._stalled(time.monotonic()):
-                return ending
-            next_mark = max_seconds if has_warned else max_seconds - warn_before
+            if stalled := self._stalled(time.monotonic()):
+                return stalled
+            next_mark = left_seconds if has_warned else left_seconds - warn_before
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(1.0, max(0.01, next_mark - elapsed))):
+                async with asyncio.timeout(min(1.0, max(0.01, next_mark))):
                     return await self._wait_for_goodbye()
+
+    def _left(self) -> tuple[float, Ending]:
+        """Return in how many seconds the call ends, and why: its own limit, or its tenant's for the month."""
+        by_clock = self.admitted.max_seconds - self.call.duration_ms / 1000
+        by_budget = self.budget.lasts(time.monotonic())
+        return (by_budget, SPENT) if by_budget < by_clock else (by_clock, TIME_LIMIT)
 
     def _stalled(self, at: float) -> Ending | None:
         call, options = self.call, self.options
@@ -334,6 +366,7 @@ class _Conversation:
                 "call_id": str(self.call.call_id),
                 "resume_token": self.admitted.resume_token,
                 "max_seconds": self.admitted.max_seconds,
+                "recorded": self.recorder is not None,
                 "boot": self.call.session.boot if self.call.session else "",
             }
         )
@@ -385,11 +418,16 @@ def _read_request(scope: Mapping[str, Any], options: Options) -> Request | None:
         return None
     headers = dict(scope["headers"])
     client = scope.get("client")
+    caller_address = client[0] if client else ""
+    if options.behind_proxy:
+        # The proxy before us wrote the last one; those before it anybody may have.
+        forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1").rpartition(",")[2].strip()
+        caller_address = forwarded or caller_address
     return Request(
         kind=address[0],
         secret=address[1],
         origin=headers.get(b"origin", b"").decode("latin-1"),
-        address=client[0] if client else "",
+        address=caller_address,
         region=region_of_request(scope.get("query_string", b""), headers, edge_header=options.edge_region_header),
         received_at=now(),
     )

@@ -34,6 +34,14 @@ OTHER_SESSIONS = register_lookup(
                     AND (session.tenant_id = NULLIF(current_setting('warmline.tenant_id', true), '')::uuid)""",
     )
 )
+LINES_TAKEN = register_lookup(
+    Lookup(
+        "warmline_lines_taken",
+        arguments="",
+        returns="bigint",
+        body="SELECT count(*) FROM voice_calllease WHERE expires_at > clock_timestamp()",
+    )
+)
 TENANT_OF_PUBLIC_KEY = register_lookup(
     Lookup(
         "warmline_tenant_of_public_key",

@@ -27,6 +27,7 @@ class Counts(abc.ABC):
         "first_audio",
         "last_arrived_at",
         "messages",
+        "tap",
         "waiting_since",
     )
 
@@ -39,6 +40,8 @@ class Counts(abc.ABC):
         self.last_arrived_at = time.monotonic()
         self.waiting_since: float | None = None
         """When messages began to wait for the other side to take them; None while none does."""
+        self.tap: Callable[[bytes, float], None] | None = None
+        """Is shown each message of audio and when it came, while somebody records."""
         self._delays = delays
 
     def audio(self, size_bytes: int, at: float) -> None:

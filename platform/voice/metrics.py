@@ -14,6 +14,12 @@ _SECONDS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.4, 2.0, 3.0, 5.0, 10.0, 30.0, 
 
 LIVE_CALLS = Gauge("warmline_gateway_live_calls", "Calls that this gateway holds now.")
 REFUSALS = Counter("warmline_gateway_refusals_total", "Callers refused, by close code.", ["reason"])
+REQUESTS_REFUSED = Counter(
+    "warmline_gateway_requests_refused_total", "Connections turned away before they had asked, by reason.", ["reason"]
+)
+RECORDINGS_CUT_SHORT = Counter(
+    "warmline_gateway_recordings_cut_short_total", "Recordings that stopped before their call did."
+)
 REFUSED_PLACES = Counter(
     "warmline_gateway_refused_places_total", "Places in which no session could be had.", ["region", "reason"]
 )

@@ -23,6 +23,7 @@ class EndReason(models.TextChoices):
     CALLER_HUNG_UP = "caller_hung_up", "The caller hung up"
     AGENT_HUNG_UP = "agent_hung_up", "The agent said goodbye"
     TIME_LIMIT = "time_limit", "The call reached its time limit"
+    SPEND_CAP = "spend_cap", "The account reached its limit for the month"
     CALLER_SILENT = "caller_silent", "Nothing came from the caller for too long"
     CALLER_STUCK = "caller_stuck", "The caller took no messages for too long"
     CALLER_FAULT = "caller_fault", "The caller broke the protocol"
@@ -35,7 +36,7 @@ class EndReason(models.TextChoices):
     FAILED = "failed", "The gateway failed"
 
 
-GOOD_ENDS = (EndReason.CALLER_HUNG_UP, EndReason.AGENT_HUNG_UP, EndReason.TIME_LIMIT)
+GOOD_ENDS = (EndReason.CALLER_HUNG_UP, EndReason.AGENT_HUNG_UP, EndReason.TIME_LIMIT, EndReason.SPEND_CAP)
 """Ends that nobody has to look into."""
 
 

@@ -17,6 +17,8 @@ class Options:
     region: str
     internal_url: str
     """Where workers reach the tools' endpoint."""
+    behind_proxy: bool = False
+    """Whether callers' addresses are what the proxy before us says of them."""
     edge_region_header: str = ""
     """In which a network in front of the gateway says where a caller is: see voice.whereabouts."""
 
@@ -44,6 +46,24 @@ class Options:
     """How long a call's end is tried to be written; the sweeper does it after that."""
     early_bytes: int = 256 * 1024
     """What a caller may send before a worker is there."""
+    recording_part_seconds: float = 5.0
+    """How often what was recorded is written: so much of it is lost with a gateway that is killed."""
+    recording_write_seconds: float = 10.0
+    """How long storage may take for that, before a recording stops."""
+    budget_seconds: float = 5.0
+    """How often it is read what is left of the period of a tenant whose calls will end by it."""
+    most_calls: int = 1500
+    """Callers of this process at a time; 0: no limit."""
+    fleet_calls: int = 0
+    """Calls of all tenants and gateways at a time; 0: no limit."""
+    address_calls_per_minute: int = 300
+    """How often one address may ask for a call; 0: no limit."""
+    tenant_calls_per_minute: int = 600
+    """How often calls of one tenant may begin; 0: no limit."""
+    request_seconds: float = 10.0
+    """How long a connection may take to say what it wants."""
+    most_requests: int = 2000
+    """Connections that have not said yet what they want; half of them may be one address's."""
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -51,13 +71,14 @@ class Options:
         limits: dict[str, Any] = {
             field.name: _read_limit(f"GATEWAY_{field.name.upper()}", field.default)
             for field in dataclasses.fields(cls)
-            if isinstance(field.default, int | float)
+            if isinstance(field.default, int | float) and not isinstance(field.default, bool)
         }
         return cls(
             database_url=settings.DATABASE_URL,
             secret_key=settings.SECRET_KEY,
             region=settings.REGION,
             internal_url=settings.INTERNAL_URL,
+            behind_proxy=settings.BEHIND_PROXY,
             edge_region_header=settings.EDGE_REGION_HEADER,
             **limits,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from content.models import ToolRun, TranscriptLine
+from content.models import Recording, ToolRun, TranscriptLine
 from voice.charges import charges_of
 from voice.models import Call
 
@@ -31,6 +31,7 @@ def call_record(call: Call) -> dict[str, Any]:
             }
             for line in lines
         ],
+        "recording": _recording(call),
         "tools": [_tool_run(run) for run in ToolRun.objects.of_call(call.pk)],
         "sessions": [
             {
@@ -109,6 +110,19 @@ def _turn(turn: Any, lines: list[TranscriptLine]) -> dict[str, Any]:
 
 def _said(lines: list[TranscriptLine], turn_index: int, role: str) -> str:
     return " ".join(str(line.text) for line in lines if line.turn_index == turn_index and line.role == role)
+
+
+def _recording(call: Call) -> dict[str, Any] | None:
+    """Return how a call's recording stands; None where there never was one."""
+    found = Recording.objects.of_call(call.pk).first()
+    if found is None:
+        return None
+    return {
+        "state": found.state,
+        "duration_ms": found.duration_ms,
+        "begins_at_ms": found.begins_at_ms,
+        "problem": found.problem,
+    }
 
 
 def _tool_run(run: ToolRun) -> dict[str, Any]:

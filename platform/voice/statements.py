@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from billing.caps import ALLOWED_SECONDS_SQL
 from voice import buckets
 
 _ENTERED = "NULLIF(current_setting('warmline.tenant_id', true), '')"
@@ -22,7 +23,33 @@ ENTER_BY = {
 }
 """Find the tenant by what the caller came with, and enter it."""
 
-LOCK_TENANT = f"SELECT pg_advisory_xact_lock(hashtextextended('calls of ' || {_ENTERED}, 0))"
+_LOCK_OF_TENANT = f"hashtextextended('calls of ' || {_ENTERED}, 0)"
+LOCK_TENANT = f"SELECT pg_advisory_xact_lock({_LOCK_OF_TENANT})"
+TRY_LOCK_TENANT = f"SELECT pg_try_advisory_xact_lock({_LOCK_OF_TENANT})"
+
+_SECONDS_LEFT = f"""(
+    SELECT allowed.seconds - (
+        SELECT coalesce(sum(usage.quantity), 0) FROM billing_usage usage
+        WHERE usage.tenant_id = tenant.id AND usage.kind = 'call_seconds'
+            AND usage.occurred_at >= subscription.period_started_at
+    ) - (
+        SELECT coalesce(sum(live.duration_ms / 1000.0 + extract(epoch FROM now() - live.last_checkpoint_at)), 0)
+        FROM voice_call live WHERE live.tenant_id = tenant.id AND live.status = 'live'
+    )
+    FROM (SELECT {ALLOWED_SECONDS_SQL}) allowed (seconds) WHERE allowed.seconds IS NOT NULL
+)::float8"""
+"""Of conversation in the tenant's period, with what its live calls have used since they were last written; NULL where
+there is no end."""
+
+BUDGET = f"""
+    SELECT {_SECONDS_LEFT} AS seconds_left,
+        (SELECT count(*) FROM voice_call live WHERE live.tenant_id = tenant.id AND live.status <> 'ended') AS live_calls
+    FROM tenants_tenant tenant
+    JOIN billing_subscription subscription ON subscription.tenant_id = tenant.id
+    JOIN billing_plan plan ON plan.slug = subscription.plan_id
+    LEFT JOIN billing_caps caps ON caps.tenant_id = tenant.id
+    WHERE tenant.id = {_ENTERED}::uuid
+"""
 
 _ADMISSION = f"""
     SELECT tenant.id AS tenant_id, tenant.name AS tenant_name, tenant.time_zone, tenant.region,
@@ -33,18 +60,20 @@ _ADMISSION = f"""
         subscription.status AS subscription_status,
         subscription.calls_end_at <= now() AS calls_have_ended,
         plan.max_concurrent_calls,
-        plan.overage_cents_per_minute = 0 AND 60 * plan.included_minutes <= (
-            SELECT coalesce(sum(usage.quantity), 0) FROM billing_usage usage
-            WHERE usage.tenant_id = tenant.id AND usage.kind = 'call_seconds'
-                AND usage.occurred_at >= subscription.period_started_at
-        ) AS minutes_are_used_up,
+        {_SECONDS_LEFT} AS seconds_left,
         (SELECT count(*) FROM voice_calllease lease WHERE lease.tenant_id = tenant.id AND lease.expires_at > now())
             AS lines_taken,
         (SELECT count(*) FROM voice_call call WHERE call.tenant_id = tenant.id AND call.agent_id = agent.id
-            AND call.channel = 'api' AND call.started_at > now() - interval '1 minute') AS calls_last_minute
+            AND call.channel = 'api' AND call.started_at > now() - interval '1 minute') AS calls_last_minute,
+        %(tenant_calls_per_minute)s > 0 AND %(tenant_calls_per_minute)s <= (
+            SELECT count(*) FROM voice_call call
+            WHERE call.tenant_id = tenant.id AND call.started_at > now() - interval '1 minute'
+        ) AS tenant_calls_too_often,
+        %(fleet_calls)s > 0 AND %(fleet_calls)s <= warmline_lines_taken() AS fleet_is_full
     FROM tenants_tenant tenant
     LEFT JOIN billing_subscription subscription ON subscription.tenant_id = tenant.id
     LEFT JOIN billing_plan plan ON plan.slug = subscription.plan_id
+    LEFT JOIN billing_caps caps ON caps.tenant_id = tenant.id
     JOIN agents_agent agent ON agent.tenant_id = tenant.id
     LEFT JOIN agents_agentversion version ON version.id = agent.live_version_id
     WHERE tenant.id = {_ENTERED}::uuid AND agent.

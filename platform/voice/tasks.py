@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import uuid
 from typing import Any
 
 import psycopg
@@ -12,7 +13,7 @@ from celery import shared_task
 from django.conf import settings
 from psycopg.rows import namedtuple_row
 
-from voice import ledger_days, live, statements
+from voice import keeping, ledger_days, live, statements
 from voice.calls import Fenced, end_call
 from voice.models import EndReason
 
@@ -22,9 +23,21 @@ RESUME_WINDOW_SECONDS = 60
 """A call without a checkpoint for so long has lost its gateway."""
 TICKETS_KEPT_DAYS = 1
 SWEEP_SECONDS = 15.0
+RECORDINGS_SECONDS = 10.0
+DELETION_SECONDS = 3600.0
 ROLL_UP_SECONDS = 300.0
 BEAT_SCHEDULE = {
     "sweep calls": {"task": "voice.sweep_calls", "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}},
+    "make recordings": {
+        "task": "voice.make_recordings",
+        "schedule": RECORDINGS_SECONDS,
+        "options": {"expires": RECORDINGS_SECONDS},
+    },
+    "delete recordings": {
+        "task": "voice.delete_recordings",
+        "schedule": DELETION_SECONDS,
+        "options": {"expires": DELETION_SECONDS},
+    },
     "roll up ledgers": {
         "task": "voice.roll_up_ledgers",
         "schedule": ROLL_UP_SECONDS,
@@ -37,6 +50,29 @@ BEAT_SCHEDULE = {
 def sweep_calls() -> int:
     """Close orphaned calls from their last checkpoint, and return how many. Crosses tenants, as the operator's role."""
     return asyncio.run(sweep(window_seconds=RESUME_WINDOW_SECONDS))
+
+
+@shared_task(name="voice.make_recordings")
+def make_recordings() -> int:
+    """Queue a task for each recording of which no file was made yet, and return how many."""
+    due = keeping.due_recordings()
+    for tenant_id, call_id in due:
+        make_recording.apply_async(
+            kwargs={"tenant_id": str(tenant_id), "call_id": str(call_id)}, expires=RECORDINGS_SECONDS
+        )
+    return len(due)
+
+
+@shared_task(name="voice.make_recording")
+def make_recording(*, tenant_id: str, call_id: str) -> bool:
+    """Make the playable file of one recording. Who comes second finds it taken."""
+    return keeping.make_recording(uuid.UUID(tenant_id), uuid.UUID(call_id))
+
+
+@shared_task(name="voice.delete_recordings")
+def delete_recordings() -> int:
+    """Delete recordings whose time has come, and return how many."""
+    return keeping.delete_expired_recordings()
 
 
 @shared_task(name="voice.roll_up_ledgers")

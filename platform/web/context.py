@@ -8,9 +8,19 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
+from billing.entitlements import Entitlements, entitlements_of
+from billing.models import Subscription
 from tenants.lookups import memberships_of
 from tenants.models import Membership, Role
 from web.billing_banner import billing_banner
+
+
+def _entitled() -> Entitlements | None:
+    """Return what the entered tenant may do; None where it has no subscription."""
+    try:
+        return entitlements_of()
+    except Subscription.DoesNotExist:
+        return None
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
@@ -27,6 +37,8 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
         "tenant": tenant,
         "membership": membership,
         "is_admin": isinstance(membership, Membership) and membership.may(Role.ADMIN),
+        "is_owner": isinstance(membership, Membership) and membership.may(Role.OWNER),
+        "entitled": SimpleLazyObject(_entitled),
         "may_develop": may(Role.DEVELOPER),
         "may_administer": may(Role.ADMIN),
         "belongings": SimpleLazyObject(lambda: memberships_of(signed_in_id) if signed_in_id else []),

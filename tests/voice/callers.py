@@ -88,8 +88,14 @@ async def calling(
     origin: str | None = None,
     headers: dict[str, str] | None = None,
     receive_buffer_bytes: int | None = None,
+    forwarded_for: str | None = None,
 ) -> AsyncIterator[Caller]:
-    """Connect to a gateway. `receive_buffer_bytes`: of the kernel, small for a caller whose network is slow."""
+    """Connect to a gateway.
+
+    Args:
+        receive_buffer_bytes: of the kernel, small for a caller whose network is slow.
+        forwarded_for: what a proxy says of where the caller is.
+    """
     parts = urlsplit(url)
     line = socket.socket()
     if receive_buffer_bytes is not None:
@@ -105,14 +111,14 @@ async def calling(
         max_queue=4,
         close_timeout=1,
         origin=origin,  # type: ignore[arg-type]
-        additional_headers=headers,
+        additional_headers={**(headers or {}), **({"X-Forwarded-For": forwarded_for} if forwarded_for else {})},
     ) as connection:
         yield Caller(connection)
 
 
-async def refusal_of(url: str, origin: str | None = None) -> int | None:
+async def refusal_of(url: str, origin: str | None = None, *, forwarded_for: str | None = None) -> int | None:
     """Call where no call may begin; returns the close code, which has its own reason."""
-    async with calling(url, origin=origin) as caller:
+    async with calling(url, origin=origin, forwarded_for=forwarded_for) as caller:
         code, reason = await caller.closed_with()
         assert not caller.heard
         assert reason == CloseCode(code).reason  # type: ignore[call-arg, arg-type]

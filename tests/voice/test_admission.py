@@ -36,6 +36,19 @@ async def test_a_ticket_serves_once(gateway: GatewayProcess, acme: Tenant, place
         await caller.ask()
 
 
+async def test_a_ticket_is_no_key_and_a_key_is_no_ticket(gateway: GatewayProcess, acme: Tenant, place: Any) -> None:
+    def prepare() -> tuple[str, str]:
+        with enter_tenant(acme.id):
+            agent = factories.create_agent(allowed_origins=["*"])
+            return issue_ticket(agent), agent.public_key
+
+    ticket, key = await sync_to_async(prepare)()
+    assert await refusal_of(f"{gateway.url}/agent/{ticket}/api/chat") == CloseCode.AGENT_UNKNOWN
+    assert await refusal_of(f"{gateway.url}/call/{key}/api/chat") == CloseCode.TICKET_UNKNOWN
+    async with calling(call_address(gateway.url, ticket)) as caller:  # which is still good
+        await ready(caller)
+
+
 async def test_an_expired_ticket_is_refused(gateway: GatewayProcess, acme: Tenant, place: Any) -> None:
     def expire() -> None:
         from django.utils import timezone

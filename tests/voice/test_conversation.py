@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soxr
 
 from agents.catalog import templates_by_slug
 from agents.models import Agent, Appointment
 from agents.versions import create_agent_from_template, publish
 from content.models import ToolRun, TranscriptLine
+from gpu_workers.cascade.moonshine import Moonshine
 from gpu_workers.protocol import SAMPLE_RATE_HZ
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
@@ -24,6 +26,8 @@ from tests.gpu_workers.speech import speak
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import ROOT, running
 from tests.voice.supervised import supervisor_with_a_pool
+from tests.voice.test_muxing import loud_seconds
+from tests.voice.test_recording import make, played
 from tests.web.web_process import WebProcess
 from voice.models import Call
 from voice.tickets import issue_ticket
@@ -46,18 +50,20 @@ def house_of_processes(
             )
 
 
-def publish_salon(tenant: Tenant) -> Agent:
+def publish_salon(tenant: Tenant, **more: Any) -> Agent:
     with enter_tenant(tenant.id):
         agent = create_agent_from_template(template=templates_by_slug()["salon-front-desk"], actor=None, slug="salon")
+        agent.draft |= more
+        agent.save()
         publish(agent=agent, actor=None)
         agent.refresh_from_db()
         return agent
 
 
-def test_a_caller_books_an_appointment_by_voice(
+def test_a_caller_books_an_appointment_by_voice_and_can_be_heard_doing_it(
     house_of_processes: GatewayProcess, acme: Tenant, tmp_path: Path
 ) -> None:
-    publish_salon(acme)
+    publish_salon(acme, recording={"enabled": True})
     wavs = []
     for number, words in enumerate(
         (
@@ -111,6 +117,42 @@ def test_a_caller_books_an_appointment_by_voice(
         (run,) = ToolRun.objects.filter(name="book_appointment")
         assert run.ok and str(run.call_id) == record["id"]
     assert [tool["name"] for tool in record["tools"]] == ["book_appointment"]
+    assert_recording_holds_what_was_said(acme)
+
+
+def assert_recording_holds_what_was_said(tenant: Tenant) -> None:
+    """Listen to each side of the recording: the words are those of who is there, in turn, with silence between them."""
+    recording = make(tenant)
+    assert (recording.state, recording.problem) == ("ready", "")
+    caller, agent = played(recording)
+    moonshine = Moonshine()
+    said = {"caller": utterances(caller), "agent": utterances(agent)}
+    words = {
+        side: [
+            moonshine.transcribe(soxr.resample(sound[round(begin * 24_000) : round(end * 24_000)], 24_000, 16_000))
+            for begin, end in said[side]
+        ]
+        for side, sound in (("caller", caller), ("agent", agent))
+    }
+    heard = {side: " ".join(each).lower() for side, each in words.items()}
+    assert "recorded" in words["agent"][0].lower(), words
+    assert "haircut" in words["caller"][0].lower(), words
+    assert "thursday" in heard["caller"] and "dora" in heard["caller"] and "please" in heard["caller"], words
+    assert "thursday" in heard["agent"] and "miller" not in heard["agent"].split("name")[0], words
+    for begin, end in said["caller"]:  # nobody talks over the caller, who waits for each reply to end
+        other = agent[round((begin + 0.2) * 24_000) : round((end - 0.2) * 24_000)]
+        assert np.sqrt((other**2).mean()) < 0.002, (begin, end, said)
+
+
+def utterances(sound: np.ndarray) -> list[tuple[float, float]]:
+    """Return (begin, end) in seconds of what was said without a long pause."""
+    joined: list[tuple[float, float]] = []
+    for begin, end in loud_seconds(sound):
+        if joined and begin - joined[-1][1] < 0.8:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((begin, end))
+    return [(max(0.0, begin - 0.1), end + 0.1) for begin, end in joined]
 
 
 def test_moshis_own_client_holds_a_conversation(

@@ -179,6 +179,27 @@ async def test_only_audio_control_and_pings_pass_from_the_caller(tmp_path: Path)
         ]
 
 
+async def test_who_records_is_shown_all_audio_as_it_was_sent_and_nothing_else(tmp_path: Path) -> None:
+    async with a_call(tmp_path, "echo") as (caller, relay):
+        await receive(caller)
+        said: list[bytes] = []
+        spoken: list[bytes] = []
+        relay.from_caller.tap = lambda message, at: said.append(message)
+        relay.from_worker.tap = lambda message, at: spoken.append(message)
+        messages = [protocol.audio(bytes([number]) * size) for number, size in enumerate((0, 1, 130, 70_000, 3))]
+        for message in messages:
+            await caller.send(message)
+            await caller.send(protocol.PING)
+            assert await receive(caller) == message
+        await caller.send([messages[2][:7], messages[2][7:]])  # in two pieces
+        assert await receive(caller) == messages[2]
+        assert said == spoken == [*messages, messages[2]]
+        relay.from_caller.tap = relay.from_worker.tap = None
+        await caller.send(messages[1])
+        await receive(caller)
+        assert len(said) == len(spoken) == 6
+
+
 async def test_the_caller_hangs_up(tmp_path: Path) -> None:
     async with a_call(tmp_path, "echo") as (caller, relay):
         await receive(caller)

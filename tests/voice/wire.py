@@ -16,6 +16,7 @@ class Wire:
     def __init__(self, port: int) -> None:
         self.port = port
         self.is_cut = False
+        self.carried_bytes = 0
         self._flows = asyncio.Event()
         self._flows.set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -47,6 +48,7 @@ class Wire:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
                 await self._flows.wait()
+                self.carried_bytes += len(data)
                 writer.write(data)
                 await writer.drain()
         writer.close()

@@ -150,16 +150,23 @@ async def _call(request: web.Request) -> web.StreamResponse:
         async for _ in socket:
             pass
     else:
-        await _answer(request.app[SITE], socket)
+        await _answer(request.app[SITE], socket, recorded=behaviour == "recorded")
     return socket
 
 
-async def _answer(site: Site, socket: web.WebSocketResponse) -> None:
+async def _answer(site: Site, socket: web.WebSocketResponse, *, recorded: bool) -> None:
     """Greet; once the caller has spoken for half a second, answer with a tone and the call's figures; listen on."""
     await socket.send_bytes(protocol.handshake())
     await socket.send_bytes(
         protocol.metadata(
-            {"type": "call", "call_id": "c1", "resume_token": "again", "max_seconds": 60, "boot": "restored"}
+            {
+                "type": "call",
+                "call_id": "c1",
+                "resume_token": "again",
+                "max_seconds": 60,
+                "recorded": recorded,
+                "boot": "restored",
+            }
         )
     )
     writer = sphn.OpusStreamWriter(protocol.SAMPLE_RATE_HZ)

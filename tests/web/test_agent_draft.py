@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agents.models import Agent
+from agents.start import agent_document
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests.web import factories
@@ -37,7 +38,7 @@ def form_of(draft: dict[str, Any]) -> dict[str, Any]:
     def fields_of(row: Row) -> list[Field]:
         return [*row.fields, *(field for question in row.questions for field in question.fields), *row.more]
 
-    fields = [*editor.basics, *editor.words]
+    fields = [*editor.basics, *editor.words, *editor.recording]
     for row in (*editor.facts, *editor.intents):
         fields += fields_of(row)
     sent = {field.path: str(field.value) for field in fields if field.kind != "check"}
@@ -69,6 +70,44 @@ def test_every_template_goes_through_the_form_as_it_is(template: str) -> None:
         if each.vertical == template:
             sent = form_of(each.config)
             assert read_draft(sent, sent["tools"], each.config) == each.config
+
+
+def test_recording_is_chosen_with_its_words_and_its_days(client_of: Any, agent: Agent, dora: User) -> None:
+    client = client_of(dora)
+    chosen = {"recording.enabled": "on", "recording.announcement": "{business} listens in.", "recording.keep_days": "7"}
+    client.post(ADDRESS, form_of(agent.draft) | chosen | {"action": "publish"})
+    live = stored(agent).live_version
+    assert live is not None and live.config["recording"] == {
+        "enabled": True,
+        "announcement": "{business} listens in.",
+        "keep_days": 7,
+    }
+    told = agent_document(live.config, business_name="Acme")["greeting"]
+    assert told.startswith("Acme listens in. ") and "recording" not in agent_document(live.config)
+    sent = form_of(stored(agent).draft)
+    del sent["recording.enabled"]
+    client.post(ADDRESS, sent)
+    assert stored(agent).draft["recording"]["enabled"] is False
+    assert read_draft(form_of(stored(agent).draft), [], stored(agent).draft)["recording"]["keep_days"] == 7
+
+
+@pytest.mark.parametrize(
+    ("changed", "where", "sentence"),
+    [
+        ({"engine": "moshi"}, "id_recording_enabled", "Moshi cannot tell callers"),
+        ({"recording.keep_days": "a week"}, "id_recording_keep_days", "whole number"),
+        ({"recording.keep_days": "0"}, "id_recording_keep_days", "1 or more"),
+        ({"recording.announcement": "{doctor} listens."}, "id_recording_announcement", "Nothing fills"),
+    ],
+)
+def test_what_cannot_be_recorded_is_not_published(
+    client_of: Any, agent: Agent, dora: User, changed: dict[str, str], where: str, sentence: str
+) -> None:
+    before = stored(agent).live_version
+    sent = {**form_of(agent.draft), "recording.enabled": "on", **changed, "action": "publish"}
+    page = client_of(dora).post(ADDRESS, sent).content.decode()
+    assert sentence in problems_on(page)[where]
+    assert stored(agent).live_version == before
 
 
 def test_what_is_typed_is_saved_and_not_yet_live(client_of: Any, agent: Agent, dora: User) -> None:

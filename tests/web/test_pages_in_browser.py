@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import datetime
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import sphn
 from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Playwright
 
 from agents.contacts import keep_contact
 from agents.models import Appointment, Message, Service
-from tenants.models import Tenant, User
+from content import recordings
+from content.models import Recording
+from tenants.models import AuditEntry, Tenant, User
 from tenants.scope import enter_tenant
 from tests.voice.processes import running
 from tests.web import factories
@@ -40,6 +45,7 @@ ENDINGS_OF_FORMS = (
 )
 NO_PAGES = {
     "live_calls",
+    "call_recording",
     "closure_new",
     "billing_next",
     "billing_subscribe",
@@ -76,6 +82,8 @@ def known(acme: Tenant) -> dict[str, object]:
         agent = factories.create_agent(name="The receptionist of the long and narrow house by the lake")
         call = factories.create_call(agent)
         factories.create_call(agent, end_reason="worker_lost", boot="cold", minutes_ago=90)
+        recording = Recording.objects.create(call_id=call.pk, stopped_at=timezone.now(), problem="It broke off.")
+        recordings.keep_file(recording, whistling(12), duration_ms=12_000, begins_at_ms=400)
         pool, _, container = factories.create_ready_pool()
         contact = keep_contact(name="Hubert Blaine Wolfeschlegelsteinhausenbergerdorff", phone="415 555 0101")
         service = Service.objects.get(name="haircut")
@@ -99,6 +107,14 @@ def known(acme: Tenant) -> dict[str, object]:
             "appointment_id": appointment.pk,
             "service_id": service.pk,
         }
+
+
+def whistling(seconds: int) -> bytes:
+    """Return a recording in which somebody whistles on the right."""
+    at = np.arange(seconds * 24_000) / 24_000
+    with tempfile.NamedTemporaryFile(suffix=".opus") as file:
+        sphn.write_opus(file.name, np.stack([0 * at, 0.1 * np.sin(2800 * at)]).astype(np.float32), 24_000)
+        return Path(file.name).read_bytes()
 
 
 def signed_in_window(browser: Browser, web: WebProcess, user: User, *, width: int, scheme: str) -> BrowserContext:
@@ -151,6 +167,28 @@ def test_the_operators_pages_and_those_of_an_account_look_right(
         for address in ("/accounts/login/", "/accounts/signup/", "/accounts/password/reset/"):
             page.goto(web.url + address)
             assert_looks_right(page, complaints)
+
+
+def test_a_line_is_heard_from_where_it_was_said(
+    browser: Browser, web: WebProcess, known: dict[str, object], acme: Tenant, bob: User
+) -> None:
+    with signed_in_window(browser, web, bob, width=1440, scheme="light") as window:
+        page = window.new_page()
+        complaints = complaints_of(page)
+        page.goto(f"{web.url}/t/acme/calls/{known['call_id']}/")
+        line = page.locator(".said--agent", has_text="Agent's words 1").get_by_role("button")
+        line.click()
+        # The reply began 5,000 ms into the call, and the recording 400.
+        page.wait_for_function("() => { const a = document.querySelector('audio'); return a.currentTime > 4.65; }")
+        assert page.evaluate("document.querySelector('audio').currentTime") < 8
+        assert page.evaluate("document.querySelector('audio').duration") == pytest.approx(12, abs=0.2)
+        page.wait_for_function("() => document.querySelectorAll('[data-heard]').length == 1")
+        assert page.locator("[data-heard]").get_attribute("data-seek") == line.get_attribute("data-seek") == "4.6"
+        page.locator(".said--agent", has_text="Hello, this is Acme").get_by_role("button").click()
+        page.wait_for_function("() => document.querySelector('audio').currentTime < 4")
+        assert_looks_right(page, complaints)
+    with enter_tenant(acme.id):
+        assert AuditEntry.objects.filter(action="recording.listened").count() == 1
 
 
 def test_the_telephones_menu_opens_and_leads_on(

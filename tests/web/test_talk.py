@@ -109,6 +109,13 @@ def test_the_figures_of_the_call_are_shown(page: Page, site: Site) -> None:
     assert page.evaluate("window.warmlineCall.resumeToken") == "again"
 
 
+def test_a_caller_sees_that_the_call_is_recorded(page: Page, site: Site) -> None:
+    call(page, site, "recorded")
+    status(page, "you may interrupt. This call is recorded.")
+    page.get_by_role("button", name="Hang up").click()
+    status(page, "You ended the call.")
+
+
 def test_calling_again_begins_anew(page: Page, site: Site) -> None:
     call(page, site, "answer")
     expect(page.get_by_role("log")).to_contain_text("Good morning", timeout=20_000)

@@ -92,6 +92,11 @@ def _cross_checks(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield place, f"There are two intents named “{name}”."
     for place, question in _repeated("facts", (fact["question"] for fact in config["facts"])):
         yield place, f"“{question}” is answered twice."
+    if config.get("recording", {}).get("enabled") and config["engine"] == "moshi":
+        yield (
+            "recording.enabled",
+            "Moshi cannot tell callers that it records: choose the cascade, or do without.",
+        )
     for place, sentence in _plain_sentences(config):
         if unknown := set(_SLOT.findall(sentence)) - {"business"}:
             yield place, f"Nothing fills “{{{min(unknown)}}}” here."
@@ -112,6 +117,8 @@ def _plain_sentences(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the sentences that are said outside of any intent: only the business's name is known there."""
     for key in ("greeting", "hand_off", "goodbye"):
         yield key, config[key]
+    if announcement := config.get("recording", {}).get("announcement"):
+        yield "recording.announcement", announcement
     for position, fact in enumerate(config["facts"]):
         yield f"facts.{position}.answer", fact["answer"]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agents import engines
+from agents.start import ANNOUNCEMENT
 from agents.tools.declarations import DECLARATIONS
 from web.agent_editor.fields import Field, Problems, Row, Sorter
 
@@ -36,6 +37,7 @@ NEW_QUESTION = "__question__"
 class Editor:
     basics: list[Field]
     words: list[Field]
+    recording: list[Field]
     facts: list[Row]
     new_fact: Row
     intents: list[Row]
@@ -131,6 +133,25 @@ def make_editor(draft: Mapping[str, Any], problems: Problems) -> Editor:
                 kind="text",
                 rows=9,
                 help="What a language model is told about its part.",
+            ),
+        ],
+        recording=[
+            sorted_in.field(
+                "recording.enabled", "Record calls", config.get("recording", {}).get("enabled", False), kind="check"
+            ),
+            sorted_in.field(
+                "recording.announcement",
+                "Announcement",
+                config.get("recording", {}).get("announcement", ""),
+                is_optional=True,
+                help=f"Said before the greeting. “{ANNOUNCEMENT}” where it is empty.",
+            ),
+            sorted_in.field(
+                "recording.keep_days",
+                "Days to keep them",
+                config.get("recording", {}).get("keep_days", ""),
+                is_optional=True,
+                help="As long as your plan keeps calls where it is empty, and never longer.",
             ),
         ],
         facts=[_fact(sorted_in, f"facts.{place}", fact) for place, fact in enumerate(config["facts"])],

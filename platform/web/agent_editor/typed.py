@@ -31,6 +31,13 @@ def read_draft(typed: Mapping[str, str], tools: Iterable[str], before: Mapping[s
     model = _text(typed, "realtime.model")
     if "realtime" in before or (model and draft["engine"] == engines.OPENAI_REALTIME):
         draft["realtime"] = {**draft.get("realtime", {}), "model": model}
+    recording: dict[str, Any] = {"enabled": "recording.enabled" in typed}
+    if announcement := _text(typed, "recording.announcement"):
+        recording["announcement"] = announcement
+    if keep_days := _text(typed, "recording.keep_days"):
+        recording["keep_days"] = _constant(keep_days, "integer")
+    if "recording" in before or recording != {"enabled": False}:
+        draft["recording"] = recording
     draft["facts"] = [fact for path in _rows(typed, "facts") if (fact := _read_fact(typed, path))]
     draft["intents"] = [intent for path in _rows(typed, "intents") if (intent := _read_intent(typed, path))]
     chosen = set(tools)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from agents.models import Agent
+from content.models import Recording
 from provisioning.models import CostEntry
 from tenants.access import TenantRequest, tenant_access
 from tenants.models import Role
@@ -165,12 +166,13 @@ def _exchanges(record: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the turns in order, each with what was said, the tools that ran, and its parts for a bar."""
     times = {turn["index"]: turn for turn in record["turns"]}
     indexes = {line["turn"] for line in record["transcript"]} | set(times) | {run["turn"] for run in record["tools"]}
+    lines = _lines(record)
     longest_ms = max((turn["turn_ms"] or 0 for turn in record["turns"]), default=0)
     return [
         {
             "index": index,
             "turn": times.get(index),
-            "lines": [line for line in record["transcript"] if line["turn"] == index],
+            "lines": [line for line in lines if line["turn"] == index],
             "tools": [run for run in record["tools"] if run["turn"] == index],
             "parts": _turn_parts(times.get(index)),
             "longest_ms": longest_ms,
@@ -178,6 +180,31 @@ def _exchanges(record: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for index in sorted(indexes)
     ]
+
+
+SPEAKING_MS_PER_WORD = 400
+"""Slower than most people speak: whoever wants to hear a line is to hear its beginning."""
+
+
+def _lines(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the lines, each with where in the recording it begins to be heard; None where there is none to hear.
+
+    Of a reply its first sound's time is known. A caller's words have the time at which they were known, after they were
+    spoken: they began before that by as long as saying them takes, and not before the line before them.
+    """
+    recording = record["recording"]
+    if recording is None or recording["state"] != Recording.State.READY:
+        return [{**line, "seek_seconds": None} for line in record["transcript"]]
+    replies = {turn["index"]: turn["at_ms"] for turn in record["turns"]}
+    lines, before_ms = [], 0
+    for line in record["transcript"]:
+        spoken_ms = SPEAKING_MS_PER_WORD * (len(line["text"].split()) + 2)
+        begins_ms = max(before_ms, line["at_ms"] - spoken_ms)
+        if line["role"] == "agent":
+            begins_ms = replies.get(line["turn"], begins_ms)
+        before_ms = begins_ms
+        lines.append({**line, "seek_seconds": max(0, begins_ms - recording["begins_at_ms"]) / 1000})
+    return lines
 
 
 def _turn_parts(turn: dict[str, Any] | None) -> list[Part]:

@@ -119,6 +119,7 @@ export class TalkPanel {
   }
 
   showStats(stats) {
+    if (stats.recorded) this.say(`${STATUS.live} This call is recorded.`);
     if (stats.max_seconds && !this.maxSeconds) this.maxSeconds = stats.max_seconds;
     if (stats.first_audio_ms != null) this.readout("first-audio", milliseconds(stats.first_audio_ms));
     if (stats.turn_ms != null) this.readout("turn", milliseconds(stats.turn_ms));

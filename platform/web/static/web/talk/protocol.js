@@ -25,6 +25,7 @@ export const CLOSE_SENTENCES = {
   4504: "The agent did not answer in time. Please try again in a minute.",
   4505: "The agent was lost during the call. Please call again.",
   4529: "All lines are busy at the moment. Please try again in a minute.",
+  4531: "All lines are busy at the moment. Please try again in a minute.",
 };
 
 /** Codes with which a call ends as it should. */
