@@ -11,6 +11,8 @@ from django.utils import timezone
 from unfold.admin import ModelAdmin
 
 from billing.models import (
+    Affiliate,
+    AffiliateEarning,
     BillingPeriod,
     Caps,
     Invoice,
@@ -205,3 +207,24 @@ class StripeEventAdmin(ReadOnlyAdmin):
         for event in queryset:
             process_event.delay(event_id=event.pk)
         messages.success(request, f"{len(queryset)} events are queued.")
+
+
+@admin.register(Affiliate)
+class AffiliateAdmin(ModelAdmin):
+    list_display = ["user", "code", "share_percent", "is_active", "joined_at"]
+    search_fields = ["user__email", "code"]
+    readonly_fields = ["user", "code", "joined_at"]
+    list_select_related = ["user"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(AffiliateEarning)
+class AffiliateEarningAdmin(ReadOnlyAdmin):
+    list_display = ["occurred_at", "affiliate", "month_date", "base_cents", "earned_cents", "currency", "key"]
+    list_filter = ["month_date"]
+    list_select_related = ["affiliate__user"]

@@ -12,6 +12,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from billing.caps import Caps
+from billing.partners import Affiliate, AffiliateEarning, AffiliatePayout, Referral
 from billing.payments import BillingPeriod, Invoice, Notice, OverageReport, Refund, StripeEvent
 from tenants.models import Tenant
 from tenants.ownership import TenantManager, TenantOwned, TenantQuerySet
@@ -236,6 +237,9 @@ class LedgerSeal(TenantOwned):
 
 
 __all__ = [
+    "Affiliate",
+    "AffiliateEarning",
+    "AffiliatePayout",
     "BillingPeriod",
     "Caps",
     "Invoice",
@@ -243,6 +247,7 @@ __all__ = [
     "Notice",
     "OverageReport",
     "Plan",
+    "Referral",
     "Refund",
     "StripeEvent",
     "Subscription",

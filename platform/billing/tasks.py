@@ -10,7 +10,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from billing import caps, notices, overage, sealing, syncing, webhooks
+from billing import affiliates, caps, notices, overage, sealing, syncing, webhooks
 from billing.models import BillingPeriod, OverageReport, StripeEvent, Subscription
 from billing.stripe_api import BillingRefused, StripeAway, is_on
 from tenants.scope import enter_operator, enter_tenant
@@ -33,6 +33,7 @@ BEAT_SCHEDULE = {
     "process billing events": _every(MINUTE, "billing.process_events"),
     "report overage": _every(MINUTE, "billing.report_overage"),
     "send billing notices": _every(10 * MINUTE, "billing.send_notices"),
+    "collect affiliates' earnings": _every(60 * MINUTE, "billing.collect_earnings"),
     "compare with Stripe": _every(6 * 60 * MINUTE, "billing.compare_with_stripe"),
 }
 
@@ -113,6 +114,11 @@ def send_notices_of(tenant_id: uuid.UUID) -> int:
         with enter_tenant(tenant_id):
             sent += notices.send_once(notice)
     return sent
+
+
+@shared_task(name="billing.collect_earnings")
+def collect_earnings() -> int:
+    return affiliates.collect_earnings()
 
 
 @shared_task(name="billing.compare_with_stripe")

@@ -7,9 +7,13 @@ from zoneinfo import available_timezones
 
 from django import forms
 from django.http import HttpRequest
+from django.urls import reverse
 
 from billing.accounts import open_account
+from billing.affiliates import refer
 from tenants.models import User
+from tenants.scope import enter_tenant
+from web.referrals import referral_code
 
 
 class SignUpForm(forms.Form):
@@ -22,21 +26,29 @@ class SignUpForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self._comes_by_invitation():
+        if reason := self._why_without_business():
             name = self.fields["business_name"]
             name.required = False
-            name.help_text = "Leave this empty to join only the business that invited you."
+            name.help_text = reason
 
     def clean_time_zone(self) -> str:
         # Filled by the browser; a strange one is not the visitor's fault.
         value = self.cleaned_data["time_zone"]
         return value if value in available_timezones() else "UTC"
 
-    def _comes_by_invitation(self) -> bool:
+    def _why_without_business(self) -> str:
+        """Return why somebody may sign up without a business; empty where they may not."""
         from allauth.core import context
 
-        return bool(context.request and context.request.session.get("invitation"))
+        request = context.request
+        if request and request.session.get("invitation"):
+            return "Leave this empty to join only the business that invited you."
+        if request and reverse("web:affiliate") in (request.GET.get("next"), request.POST.get("next")):
+            return "Leave this empty to be an affiliate alone."
+        return ""
 
     def signup(self, request: HttpRequest, user: User) -> None:
         if name := self.cleaned_data["business_name"].strip():
-            open_account(name=name, owner=user, time_zone=self.cleaned_data["time_zone"])
+            tenant = open_account(name=name, owner=user, time_zone=self.cleaned_data["time_zone"])
+            with enter_tenant(tenant.id):
+                refer(code=referral_code(request), owner=user)

@@ -3,6 +3,7 @@
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from web.views import (
+    affiliates,
     agents,
     api,
     billing,
@@ -26,6 +27,9 @@ app_name = "web"
 public: list[URLPattern | URLResolver] = [
     path("", public_views.home, name="home"),
     path("pricing/", public_views.pricing, name="pricing"),
+    path("affiliate/", affiliates.affiliate, name="affiliate"),
+    path("affiliate/join/", affiliates.affiliate_join, name="affiliate_join"),
+    path("via/<slug:code>/", affiliates.via, name="via"),
     path("break-even/", break_even.break_even, name="break_even"),
     path("demo/ticket/", public_views.demo_ticket, name="demo_ticket"),
     path("dashboard/", people.dashboard, name="dashboard"),
@@ -121,6 +125,12 @@ tenant: list[URLPattern | URLResolver] = [
 ]
 operator: list[URLPattern | URLResolver] = [
     path("fleet/", fleet.fleet, name="fleet"),
+    path("fleet/affiliates/", affiliates.fleet_affiliates, name="fleet_affiliates"),
+    path(
+        "fleet/affiliates/<int:affiliate_id>/<str:month_date>/<slug:currency>/",
+        affiliates.fleet_payout,
+        name="fleet_payout",
+    ),
     path("fleet/calls/", fleet.fleet_live_calls, name="fleet_live_calls"),
     path("fleet/tenants/<uuid:tenant_id>/standing/", fleet.tenant_standing, name="tenant_standing"),
 ]

@@ -18,6 +18,7 @@ from django.utils import timezone
 from agents.contacts import keep_contact
 from agents.models import Appointment, Closure, Contact, HandOff, Message, Service
 from config.asgi import application as web_application
+from provisioning.models import Account
 from tenants import people
 from tenants.access import access_to
 from tenants.checks import views
@@ -32,6 +33,12 @@ from voice.telephony.models import DoNotCall, TelephoneNumber
 NOT_OF_A_TENANT = {
     "": "anonymous",
     "pricing/": "anonymous",
+    "affiliate/": "anonymous",
+    "affiliate/join/": "signed_in",
+    "via/<slug:code>/": "anonymous",
+    "stripe/events/": "internal",
+    "fleet/affiliates/": "operator",
+    "fleet/affiliates/<int:affiliate_id>/<str:month_date>/<slug:currency>/": "operator",
     "break-even/": "anonymous",
     "styleguide/": "anonymous",
     "healthz": "anonymous",
@@ -116,6 +123,7 @@ def things_of(tenant: Tenant, owner: User) -> dict[str, Any]:
         closure = Closure.objects.create(first_date=now.date(), last_date=now.date())
         message = Message.objects.create(contact=contact, text="Zebulon Quark called.")
         HandOff.objects.create(contact=contact, reason="Zebulon Quark was lost.")
+        account = Account.objects.create(backend="modal", last_four="0042")
         invitation = people.invite(tenant=tenant, email="zoe@acme.example", role=Role.VIEWER, invited_by=owner)
         number = TelephoneNumber.objects.create(number="+14155550155", carrier="sip", agent=agent)
         entry = DoNotCall.objects.create(number="+14155550156", reason="Zebulon Quark asked for it.")
@@ -137,6 +145,10 @@ def things_of(tenant: Tenant, owner: User) -> dict[str, Any]:
             "number_id": number.pk,
             "entry_id": entry.pk,
             "tenant_id": tenant.pk,
+            # Names that are nobody's own: a plan that is not for sale, a backend that has no accounts.
+            "plan_slug": "house",
+            "backend": "local",
+            "account_id": account.pk,
         }
 
 
