@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import random
 import re
 import secrets
 import socket
@@ -15,7 +17,7 @@ import numpy as np
 
 from tests.carriers.baresip import Baresip, Samples, write_wav
 from tests.voice.processes import running
-from tests.voice.telephony.processes import TelephonyProcess, free_port
+from tests.voice.telephony.processes import TelephonyProcess
 from voice.telephony.g711 import RATE_HZ
 
 NUMBER = "+14155550142"
@@ -23,10 +25,15 @@ PASSWORD = "a-password-of-tests"
 SECONDS_OF_SILENCE = 60
 
 
-def free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+def free_sip_port() -> int:
+    """Return a port that is free, as is the next, which baresip takes for TLS; the system gives out higher ones."""
+    while True:
+        port = random.randrange(22_000, 32_000, 2)
+        with contextlib.ExitStack() as taken, contextlib.suppress(OSError):
+            for each in (port, port + 1):
+                for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                    taken.enter_context(socket.socket(socket.AF_INET, kind)).bind(("127.0.0.1", each))
+            return port
 
 
 def beeps(*at_seconds: float) -> Samples:
@@ -47,7 +54,7 @@ class SipTelephony(TelephonyProcess):
     """A telephony process that answers 127.0.0.1 by its address, and 127.0.0.2 with a password."""
 
     def __init__(self, folder: Path, *, gateway_url: str, **more: str) -> None:
-        self.sip_port = free_udp_port()
+        self.sip_port = free_sip_port()
         given = {
             "SIP_HOST": "127.0.0.1",
             "SIP_PORT": str(self.sip_port),
@@ -73,10 +80,14 @@ class SipTelephony(TelephonyProcess):
 
 @contextmanager
 def baresip(folder: Path, says: Samples, **how: str) -> Iterator[Baresip]:
-    port = free_udp_port()
+    port = free_sip_port()
     folder.mkdir()
     telephone = Baresip(
-        folder / "baresip", sip_port=port, control_port=free_port(), says=write_wav(folder / "says.wav", says), **how
+        folder / "baresip",
+        sip_port=port,
+        control_port=free_sip_port(),
+        says=write_wav(folder / "says.wav", says),
+        **how,
     )
     with running(telephone.process):
         try:
