@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -19,6 +20,8 @@ from aiosipua import SipMessage, SipRequest, SipResponse, parse_via, stringify_v
 from voice.telephony.sip.door import DROPPED, Door, Peer
 
 log = structlog.get_logger(__name__)
+# It would write a line for each body that is shorter than was said: who floods us would flood the log.
+logging.getLogger("aiosipua").setLevel(logging.ERROR)
 
 Address = tuple[str, int]
 
