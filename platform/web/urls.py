@@ -12,6 +12,7 @@ from web.views import (
     calls,
     fleet,
     limits,
+    margin,
     overview,
     people,
     pools,
@@ -131,6 +132,7 @@ operator: list[URLPattern | URLResolver] = [
         affiliates.fleet_payout,
         name="fleet_payout",
     ),
+    path("fleet/margin/", margin.margin, name="fleet_margin"),
     path("fleet/calls/", fleet.fleet_live_calls, name="fleet_live_calls"),
     path("fleet/tenants/<uuid:tenant_id>/standing/", fleet.tenant_standing, name="tenant_standing"),
 ]

@@ -38,6 +38,7 @@ NOT_OF_A_TENANT = {
     "via/<slug:code>/": "anonymous",
     "stripe/events/": "internal",
     "fleet/affiliates/": "operator",
+    "fleet/margin/": "operator",
     "fleet/affiliates/<int:affiliate_id>/<str:month_date>/<slug:currency>/": "operator",
     "break-even/": "anonymous",
     "styleguide/": "anonymous",
