@@ -80,6 +80,8 @@ check: $(DEVELOPMENT)
 
 test: $(DEVELOPMENT) $(ENGINES)
 	@command -v node > /dev/null || { echo 'node is missing: apt-get install nodejs'; exit 1; }
+	@command -v baresip > /dev/null || { echo 'baresip is missing: apt-get install baresip-core'; exit 1; }
+	@command -v sipp > /dev/null || { echo 'sipp is missing: apt-get install sip-tester'; exit 1; }
 	@command -v chromium > /dev/null || command -v google-chrome > /dev/null || { echo 'Chromium is missing: apt-get install chromium'; exit 1; }
 	@$(MODELS)
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope $(TESTS)

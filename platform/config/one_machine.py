@@ -65,7 +65,7 @@ def choose_ports(*, web: int, gateway: int, say: Callable[[str], None]) -> Ports
         web=_free_or_another(web, "web server", say),
         gateway=_free_or_another(gateway, "gateway", say),
         supervisor=embedded.free_port(),
-        telephony=_free_or_another(TELEPHONY_PORT, "telephony process", say) if _is_set("TELEPHONY_URL") else None,
+        telephony=_free_or_another(TELEPHONY_PORT, "telephony process", say) if _has_telephones() else None,
     )
 
 
@@ -233,6 +233,10 @@ def answers(url: str) -> bool:
             return True
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _has_telephones() -> bool:
+    return _is_set("TELEPHONY_URL") or _is_set("SIP_HOST")
 
 
 def _is_set(name: str) -> bool:

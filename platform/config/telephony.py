@@ -1,4 +1,4 @@
-"""The telephony process: `python -m config.telephony --port 8003`. Carriers' streams come in, the gateway is called.
+"""The telephony process: `python -m config.telephony --port 8003`. Carriers' streams, and SIP, come in.
 
 Call audio shares no event loop with the gateway, which it reaches as any other caller does. Calls are
 voice.telephony's; here are the process's start and stop, `/healthz` and `/metrics`.
@@ -29,6 +29,8 @@ from websockets.http11 import Request, Response  # noqa: E402
 
 from config.checks import refuse_insecure_start  # noqa: E402
 from voice.telephony.serving import Limits, Telephony  # noqa: E402
+from voice.telephony.sip.endpoint import SipEndpoint  # noqa: E402
+from voice.telephony.sip.options import SipOptions  # noqa: E402
 
 refuse_insecure_start()
 log = structlog.get_logger(__name__)
@@ -41,6 +43,8 @@ CLOSE_SECONDS = 2.0
 async def run(host: str, port: int) -> None:
     """Serve until told to stop, then let calls end."""
     telephony = Telephony(Limits.from_environment())
+    sip_options = SipOptions.from_environment()
+    sip = SipEndpoint(telephony, sip_options) if sip_options.host else None
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -60,10 +64,14 @@ async def run(host: str, port: int) -> None:
         server_header=None,
     ):
         listening = asyncio.create_task(telephony.hear_of_ends(), name="hear of ends")
+        if sip is not None:
+            await sip.start()
         gc.freeze()
         log.info("telephony.started", port=port, max_calls=telephony.limits.max_calls)
         await stop.wait()
         await telephony.drain()
+        if sip is not None:
+            await sip.close()
         listening.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await listening

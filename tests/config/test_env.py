@@ -15,6 +15,7 @@ import pytest
 from config import env
 from voice.options import Options
 from voice.telephony.serving import Limits
+from voice.telephony.sip.options import SipOptions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / ".env.example"
@@ -48,6 +49,7 @@ def active_in_example() -> dict[str, str]:
 def read_by_us() -> set[str]:
     Options.from_environment()
     Limits.from_environment()
+    SipOptions.from_environment()
     direct = {
         name
         for folder in ("platform", "gpu_workers")

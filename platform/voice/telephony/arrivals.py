@@ -83,6 +83,8 @@ class Arrivals:
         if sequence in self._seen:
             return []
         self._count(sequence)
+        if not len(samples):  # RTP numbers pressed keys among the sound
+            return []
         self._measure_jitter(position, at)
         self._last_at = at
         if self._next is None or not -LONGEST_PAUSE <= position - self._next <= LONGEST_PAUSE:

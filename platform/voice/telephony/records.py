@@ -23,18 +23,27 @@ DATABASE_THREADS = 4
 _threads = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="telephony-database")
 
 
-async def in_tenant(tenant_id: uuid.UUID, work: Callable[[], Result]) -> Result:
-    """Run a function that asks the database, with a tenant entered, beside the event loop."""
+async def beside_the_loop(work: Callable[[], Result]) -> Result:
+    """Run a function that asks the database beside the event loop."""
 
     def run() -> Result:
         # A connection that the database closed meanwhile is opened anew.
         for connection in connections.all(initialized_only=True):
             connection.close_if_unusable_or_obsolete()
-        with enter_tenant(tenant_id):
-            return work()
+        return work()
 
     context = contextvars.copy_context()
     return await asyncio.get_running_loop().run_in_executor(_threads, functools.partial(context.run, run))
+
+
+async def in_tenant(tenant_id: uuid.UUID, work: Callable[[], Result]) -> Result:
+    """Do the same with a tenant entered."""
+
+    def run() -> Result:
+        with enter_tenant(tenant_id):
+            return work()
+
+    return await beside_the_loop(run)
 
 
 class StoredLeg:

@@ -1,0 +1,227 @@
+"""SIP for a telephony process: calls that trunks and PBXs bring, each handed to the bridge as a leg."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import structlog
+from aiosipua import SipRequest, create_dialog_from_request
+from aiosipua.dialog import Dialog
+from prometheus_client import Counter
+
+from voice.telephony.models import TelephoneLeg
+from voice.telephony.routing import CallDeclined
+from voice.telephony.serving import Telephony
+from voice.telephony.sip.answering import NoSuchNumber, Rung, finish, ring
+from voice.telephony.sip.door import Door
+from voice.telephony.sip.leg import ALLOW, SipLeg
+from voice.telephony.sip.media import NoCommonSound, read_offer
+from voice.telephony.sip.options import SipOptions
+from voice.telephony.sip.registration import Registrar, Registration
+from voice.telephony.sip.rtp import NoPortLeft
+from voice.telephony.sip.timers import SessionTimer
+from voice.telephony.sip.wire import Arrived, SipWire
+
+log = structlog.get_logger(__name__)
+
+REFUSED = Counter("warmline_sip_refused_total", "INVITEs of peers that were not answered, by status.", ["status"])
+LONGEST_CALL_ID = 96
+CLOSE_SECONDS = 5.0
+EXTENSIONS = {"timer", "replaces", "100rel"}
+"""What a peer may write into Require although we do not use all of it."""
+
+
+@dataclasses.dataclass(eq=False)
+class _Ringing:
+    """An INVITE that has no final answer yet."""
+
+    arrived: Arrived
+    dialog: Dialog
+    is_cancelled: bool = False
+
+
+class SipEndpoint:
+    def __init__(self, telephony: Telephony, options: SipOptions) -> None:
+        """
+        Raises:
+            config.env.ConfigurationError
+        """
+        self._telephony = telephony
+        self._options = options
+        self._door = Door(options)
+        self._wire = SipWire(self._door, self._take)
+        self._here = (options.public_address, options.port)
+        self._registrations = [
+            Registration(self._wire, self._door, registrar, here=self._here)
+            for registrar in Registrar.read_all(options)
+        ]
+        self._registering: list[asyncio.Task[None]] = []
+        self._ringing: dict[tuple[str | None, str], _Ringing] = {}
+        self._legs: dict[tuple[str, str], SipLeg] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._next_port = 0
+
+    async def start(self) -> None:
+        await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: self._wire, local_addr=(self._options.host, self._options.port)
+        )
+        self._registering = [asyncio.create_task(each.keep(), name="register") for each in self._registrations]
+        log.info("sip.started", port=self._options.port, peers=len(self._options.allowed_peers))
+
+    async def close(self) -> None:
+        """Stop listening, once the calls are over."""
+        for task in self._registering:
+            task.cancel()
+        await asyncio.gather(*self._registering, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+        self._wire.close()
+
+    # --- requests --------------------------------------------------------------------------------------------------
+    def _take(self, arrived: Arrived) -> None:
+        request = arrived.request
+        tag = request.to_addr.tag if request.to_addr else None
+        leg = self._legs.get((request.call_id or "", tag or ""))
+        if leg is not None:
+            leg.take(arrived)
+        elif request.method == "ACK":
+            pass
+        elif request.method == "CANCEL":
+            self._cancel(arrived)
+        elif tag:
+            self._refuse(arrived, 481, "Call Does Not Exist")
+        elif request.method == "OPTIONS":
+            self._refuse(arrived, 200, "OK")
+        elif request.method == "INVITE":
+            self._invite(arrived)
+        else:
+            self._refuse(arrived, 405, "Method Not Allowed")
+
+    def _cancel(self, arrived: Arrived) -> None:
+        ringing = self._ringing.get(_name_of(arrived.request))
+        if ringing is None or ringing.arrived.source[0] != arrived.source[0]:
+            self._refuse(arrived, 481, "Call Does Not Exist")
+            return
+        self._wire.answer(arrived, ringing.dialog.create_response(arrived.request, 200, "OK"))
+        if not ringing.is_cancelled:
+            ringing.is_cancelled = True
+            self._refuse(ringing.arrived, 487, "Request Terminated", ringing.dialog)
+
+    def _invite(self, arrived: Arrived) -> None:
+        request, source = arrived.request, arrived.source
+        if not self._door.believes(arrived.peer, request, source[0]):
+            challenge = self._door.challenge(request, source[0])
+            self._refuse(arrived, 401, "Unauthorized", headers={"WWW-Authenticate": challenge})
+            return
+        strange = {each.strip().lower() for each in request.headers.get("require")} - EXTENSIONS
+        timer = SessionTimer(self._options.min_session_seconds)
+        if strange:
+            self._refuse(arrived, 420, "Bad Extension", headers={"Unsupported": ", ".join(sorted(strange))})
+        elif timer.is_too_short(request):
+            shortest = str(timer.shortest_seconds)
+            self._refuse(arrived, 422, "Session Interval Too Small", headers={"Min-SE": shortest})
+        elif self._telephony.is_draining or self._calls >= self._telephony.limits.max_calls:
+            self._refuse(arrived, 503, "Service Unavailable")
+        else:
+            timer.hear(request)
+            ringing = _Ringing(arrived, create_dialog_from_request(request))
+            self._ringing[_name_of(request)] = ringing
+            self._wire.answer(arrived, ringing.dialog.create_response(request, 100, "Trying"))
+            task = asyncio.create_task(self._serve(ringing, timer), name="sip call")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    @property
+    def _calls(self) -> int:
+        """How many the process has, of all carriers, those that ring among them."""
+        return len(self._tasks) + max(0, self._telephony.calls - len(self._legs))
+
+    def _refuse(
+        self,
+        arrived: Arrived,
+        status: int,
+        reason: str,
+        dialog: Dialog | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Answer without a call. Not each of these is a refusal: OPTIONS get their 200 so."""
+        dialog = dialog or create_dialog_from_request(arrived.request)
+        response = dialog.create_response(arrived.request, status, reason)
+        for name, value in {"Allow": ALLOW, **(headers or {})}.items():
+            response.headers.set_single(name, value)
+        if arrived.request.method == "INVITE":
+            REFUSED.labels(str(status)).inc()
+        self._wire.answer(arrived, response)
+
+    # --- one call --------------------------------------------------------------------------------------------------
+    async def _serve(self, ringing: _Ringing, timer: SessionTimer) -> None:
+        """Answer an INVITE, hold its call until that is over, and write how it went."""
+        arrived, request = ringing.arrived, ringing.arrived.request
+        try:
+            media = read_offer(request.text)
+            rung = await ring(request, name=f"{(request.call_id or '')[:LONGEST_CALL_ID]};{ringing.dialog.local_tag}")
+            leg = SipLeg(
+                self._wire,
+                arrived,
+                ringing.dialog,
+                here=self._here,
+                media=media,
+                timer=timer,
+                media_timeout_seconds=self._options.media_timeout_seconds,
+            )
+            try:
+                await leg.line.open(self._options.host, self._ports())
+            except NoPortLeft:
+                log.warning("sip.no_port_left")
+                self._settle(ringing, 503, "Service Unavailable")
+                await finish(rung.record, status=TelephoneLeg.Status.FAILED)
+                return
+            if ringing.is_cancelled:
+                leg.line.close()
+                await finish(rung.record, status=TelephoneLeg.Status.CANCELLED)
+                return
+        except NoCommonSound as problem:
+            log.info("sip.no_common_sound", problem=str(problem))
+            self._settle(ringing, 488, "Not Acceptable Here")
+        except NoSuchNumber:
+            self._settle(ringing, 404, "Not Found")
+        except CallDeclined:
+            self._settle(ringing, 480, "Temporarily Unavailable")
+        except Exception:
+            log.exception("sip.not_answered")
+            self._settle(ringing, 500, "Server Internal Error")
+        else:
+            await self._hold(leg, rung, ringing)
+        finally:
+            self._ringing.pop(_name_of(request), None)
+
+    def _settle(self, ringing: _Ringing, status: int, reason: str) -> None:
+        if not ringing.is_cancelled:
+            self._refuse(ringing.arrived, status, reason, ringing.dialog)
+
+    async def _hold(self, leg: SipLeg, rung: Rung, ringing: _Ringing) -> None:
+        name = ringing.dialog.call_id, ringing.dialog.local_tag
+        self._legs[name] = leg
+        try:
+            leg.accept()
+            self._ringing.pop(_name_of(ringing.arrived.request), None)
+            await self._telephony.hold(leg, rung.record, rung.ticket)
+        finally:
+            await leg.hang_up()
+            del self._legs[name]
+            await finish(rung.record, status=TelephoneLeg.Status.COMPLETED, seconds=math.ceil(leg.seconds))
+
+    def _ports(self) -> list[int]:
+        """Return the ports for sound, the one that was free longest first: late packets find no other's call."""
+        ports = list(self._options.rtp_ports)
+        self._next_port = (self._next_port + 1) % len(ports)
+        return ports[self._next_port :] + ports[: self._next_port]
+
+
+def _name_of(request: SipRequest) -> tuple[str | None, str]:
+    """Return what an INVITE and its CANCEL have in common."""
+    return request.via[0].branch, request.call_id or ""

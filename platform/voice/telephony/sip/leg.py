@@ -1,0 +1,267 @@
+"""A SIP dialog as a leg (RFC 3261, section 12): hold, keys, transfer, session timers, and its end from either side."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator
+
+import structlog
+from aiosipua import Dialog, SipRequest, SipResponse
+from aiosipua.dialog import dialog_matches, remote_cseq_valid
+
+from voice.telephony.g711 import Samples
+from voice.telephony.legs import Event, Leg, TransferRefused
+from voice.telephony.pacing import Pacer
+from voice.telephony.sip.media import Media, NoCommonSound, read_offer, write_answer
+from voice.telephony.sip.rtp import RtpLine
+from voice.telephony.sip.timers import SessionTimer
+from voice.telephony.sip.wire import Arrived, NoAnswer, SipWire
+
+log = structlog.get_logger(__name__)
+
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, NOTIFY"
+LOOK_SECONDS = 0.25
+TRANSFER_SECONDS = 30.0
+"""How long the peer may take to put a caller through."""
+MOST_EVENTS = 500
+"""Ten seconds of sound that the bridge did not take: what comes after is dropped."""
+FRAGMENT = re.compile(r"SIP/2\.0 (\d{3})")
+
+
+class SipLeg(Leg):
+    def __init__(
+        self,
+        wire: SipWire,
+        invite: Arrived,
+        dialog: Dialog,
+        *,
+        here: tuple[str, int],
+        media: Media,
+        timer: SessionTimer,
+        media_timeout_seconds: float,
+    ) -> None:
+        """
+        Args:
+            here: the address at which the peer reaches us.
+        """
+        self.codec = media.law.name
+        self.line = RtpLine(law=media.law, keys_type=media.keys_type, hear=self._hear)
+        self._wire = wire
+        self._invite = invite
+        self._dialog = dialog
+        self._here = here
+        self._media = media
+        self._timer = timer
+        self._media_timeout_seconds = media_timeout_seconds
+        self._version = 1
+        self._session = int(time.time())
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._pacer = Pacer(media.law, self.line.send)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._answered_at = time.monotonic()
+        self._ended_at: float | None = None
+        self._goodbye: asyncio.Task[None] | None = None
+        self._transfer: asyncio.Future[int] | None = None
+        """The status with which the peer put the other side through, once it is known."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it was, or is so far."""
+        return (self._ended_at or time.monotonic()) - self._answered_at
+
+    @property
+    def _is_over(self) -> bool:
+        return self._ended_at is not None
+
+    # --- its beginning ---------------------------------------------------------------------------------------------
+    def accept(self) -> None:
+        """Take the call. The line is open."""
+        self.line.connect(self._media.address, self._invite.source[0])
+        self._tasks = [
+            asyncio.create_task(self._pacer.run(), name="play"),
+            asyncio.create_task(self._watch(), name="watch"),
+        ]
+        self._answer_offer(self._invite, self._media)
+
+    def _answer_offer(self, arrived: Arrived, media: Media | None) -> None:
+        """Take what the other side wants of its sound; None is a request that says nothing of that."""
+        response = self._respond(arrived, 200, "OK")
+        self._timer.write(response)
+        if media is not None:
+            self._media = media
+            self.line.keys_type = media.keys_type
+            self.line.connect(media.address, self._invite.source[0])
+            self.line.is_muted, self.line.is_deaf = not media.hears, media.is_held
+            self.line.heard_at = time.monotonic()
+            if media.is_held:
+                self._pacer.clear()
+        if media is not None or arrived.request.method == "INVITE":
+            response.text = self._describe()
+            response.headers.set_single("Content-Type", "application/sdp")
+        self._wire.answer(arrived, response, unanswered=self._lose)
+
+    def _describe(self) -> str:
+        text = write_answer(
+            self._media, host=self._here[0], port=self.line.port, session=self._session, version=self._version
+        )
+        self._version += 1
+        return text
+
+    # --- what the peer asks ----------------------------------------------------------------------------------------
+    def take(self, arrived: Arrived) -> None:
+        """Take a request inside the dialog."""
+        request = arrived.request
+        if not dialog_matches(self._dialog, request):
+            self._refuse(arrived, 481, "Call Does Not Exist")
+        elif request.method == "ACK":
+            pass
+        elif not remote_cseq_valid(self._dialog, request):
+            self._refuse(arrived, 500, "Out Of Order")
+        else:
+            match request.method:
+                case "BYE":
+                    self._refuse(arrived, 200, "OK")
+                    self._end()
+                case "INVITE" | "UPDATE":
+                    self._take_offer(arrived)
+                case "NOTIFY":
+                    self._refuse(arrived, 200, "OK")
+                    self._hear_of_transfer(request)
+                case "OPTIONS":
+                    self._refuse(arrived, 200, "OK")
+                case _:
+                    self._refuse(arrived, 405, "Method Not Allowed")
+
+    def _take_offer(self, arrived: Arrived) -> None:
+        request = arrived.request
+        if self._timer.is_too_short(request):
+            response = self._respond(arrived, 422, "Session Interval Too Small")
+            response.headers.set_single("Min-SE", str(self._timer.shortest_seconds))
+            self._wire.answer(arrived, response)
+            return
+        try:
+            media = read_offer(request.text, law=self._media.law) if request.body else None
+            self._timer.hear(request)
+            self._answer_offer(arrived, media)
+        except NoCommonSound as problem:
+            log.info("sip.no_common_sound", problem=str(problem))
+            self._refuse(arrived, 488, "Not Acceptable Here")
+
+    def _hear_of_transfer(self, request: SipRequest) -> None:
+        status = FRAGMENT.match(request.text)
+        if status and self._transfer is not None and not self._transfer.done() and int(status[1]) >= 200:
+            self._transfer.set_result(int(status[1]))
+
+    def _respond(self, arrived: Arrived, status: int, reason: str) -> SipResponse:
+        contact = f"<sip:{self._here[0]}:{self._here[1]}>"
+        response = self._dialog.create_response(arrived.request, status, reason, contact=contact)
+        for route in arrived.request.headers.get("record-route"):
+            response.headers.append("Record-Route", route)
+        response.headers.set_single("Allow", ALLOW)
+        return response
+
+    def _refuse(self, arrived: Arrived, status: int, reason: str) -> None:
+        self._wire.answer(arrived, self._respond(arrived, status, reason))
+
+    # --- what comes of the line --------------------------------------------------------------------------------------
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while (event := await self._events.get()) is not None:
+            yield event
+
+    def _hear(self, event: Event) -> None:
+        if self._events.qsize() < MOST_EVENTS:
+            self._events.put_nowait(event)
+
+    async def _watch(self) -> None:
+        """End the call whose other side is gone, and keep the session alive where that is ours to do."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = time.monotonic()
+            if not self._media.is_held and now - self.line.heard_at > self._media_timeout_seconds:
+                log.warning("sip.silent", seconds=self._media_timeout_seconds)
+                self._lose()
+            elif self._timer.has_expired(now):
+                log.warning("sip.expired")
+                self._lose()
+            elif self._timer.is_due(now):
+                await self._refresh()
+
+    async def _refresh(self) -> None:
+        update = self._request("UPDATE")
+        self._timer.write_refresh(update)
+        try:
+            answer = await self._wire.ask(update, self._invite.answer_to)
+        except NoAnswer:
+            self._lose()
+            return
+        if answer.status_code in (408, 481):
+            self._lose()
+        self._timer.refreshed()
+
+    # --- Leg -------------------------------------------------------------------------------------------------------
+    async def play(self, frame: Samples) -> None:
+        if not self.line.is_muted:
+            self._pacer.put(frame)
+
+    async def clear(self) -> None:
+        self._pacer.clear()
+
+    async def wait_until_played(self) -> None:
+        await self._pacer.wait_until_sent()
+
+    async def hang_up(self) -> None:
+        if not self._is_over:
+            self._end()
+            await self._say_goodbye()
+
+    async def transfer(self, number: str) -> None:
+        if self._is_over:
+            raise TransferRefused("The caller is gone.")
+        host, port = self._invite.answer_to
+        target = number if number.startswith(("sip:", "sips:")) else f"sip:{number}@{host}:{port}"
+        refer = self._request("REFER")
+        refer.headers.set_single("Refer-To", f"<{target}>")
+        refer.headers.set_single("Referred-By", f"<{self._dialog.local_uri}>")
+        self._transfer = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(TRANSFER_SECONDS):
+                answer = await self._wire.ask(refer, self._invite.answer_to)
+                status = await self._transfer if answer.status_code < 300 else answer.status_code
+        except NoAnswer as problem:
+            raise TransferRefused(str(problem)) from None
+        except TimeoutError:
+            raise TransferRefused("The peer did not say whether it put the caller through.") from None
+        if status >= 300:
+            raise TransferRefused(f"The peer did not put the caller through: {status}.")
+        await self.hang_up()
+
+    # --- its end ---------------------------------------------------------------------------------------------------
+    def _lose(self) -> None:
+        """End a call whose other side does not answer: it gets a BYE all the same."""
+        if not self._is_over:
+            self._end()
+            self._goodbye = asyncio.create_task(self._say_goodbye(), name="say goodbye")
+
+    async def _say_goodbye(self) -> None:
+        with contextlib.suppress(NoAnswer):
+            await self._wire.ask(self._request("BYE"), self._invite.answer_to)
+
+    def _end(self) -> None:
+        self._ended_at = time.monotonic()
+        self._wire.stop_repeating(self._invite.request)
+        self.line.close()
+        if self._transfer is not None and not self._transfer.done():
+            self._transfer.set_result(200)  # whoever is put through hangs up on us
+        self._pacer.clear()
+        self._events.put_nowait(None)
+        for task in self._tasks:
+            task.cancel()
+
+    def _request(self, method: str) -> SipRequest:
+        """Return a request of ours. It goes where the INVITE came from, which is the next hop and passes each NAT."""
+        request = self._dialog.create_request(method, via_host=self._here[0], via_port=self._here[1])
+        request.headers.set_single("Contact", f"<sip:{self._here[0]}:{self._here[1]}>")
+        return request

@@ -1,0 +1,195 @@
+"""Peers of a telephony process that speaks SIP: baresips, and one that sends what it is told, byte by byte."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import random
+import re
+import secrets
+import socket
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from tests.carriers.baresip import Baresip, Samples, write_wav
+from tests.voice.processes import running
+from tests.voice.telephony.processes import TelephonyProcess
+from voice.telephony.g711 import RATE_HZ
+
+NUMBER = "+14155550142"
+PASSWORD = "a-password-of-tests"
+SECONDS_OF_SILENCE = 60
+
+
+def free_sip_port() -> int:
+    """Return a port that is free, as is the next, which baresip takes for TLS; the system gives out higher ones."""
+    while True:
+        port = random.randrange(22_000, 32_000, 2)
+        with contextlib.ExitStack() as taken, contextlib.suppress(OSError):
+            for each in (port, port + 1):
+                for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                    taken.enter_context(socket.socket(socket.AF_INET, kind)).bind(("127.0.0.1", each))
+            return port
+
+
+def beeps(*at_seconds: float) -> Samples:
+    """Return a minute of silence with beeps of half a second in it."""
+    line = np.zeros(SECONDS_OF_SILENCE * RATE_HZ, np.float32)
+    for begin in at_seconds:
+        at = np.arange(RATE_HZ // 2)
+        line[int(begin * RATE_HZ) :][: len(at)] = 0.3 * np.sin(2 * np.pi * 500 * at / RATE_HZ)
+    return line
+
+
+def loud_seconds(samples: Samples) -> float:
+    whole = len(samples) - len(samples) % 160
+    return float(np.sum(np.abs(samples[:whole]).reshape(-1, 160).max(axis=1) > 0.05) * 0.02)
+
+
+class SipTelephony(TelephonyProcess):
+    """A telephony process that answers 127.0.0.1 by its address, and 127.0.0.2 with a password."""
+
+    def __init__(self, folder: Path, *, gateway_url: str, **more: str) -> None:
+        self.sip_port = free_sip_port()
+        given = {
+            "SIP_HOST": "127.0.0.1",
+            "SIP_PORT": str(self.sip_port),
+            "SIP_RTP_PORTS": "20000-20199",
+            "SIP_ALLOWED_PEERS": "127.0.0.1, pbx@127.0.0.2",
+            "SIP_PASSWORDS": f"pbx:{PASSWORD}",
+            "SIP_MEDIA_TIMEOUT_SECONDS": "2",
+            "SIP_MIN_SESSION_SECONDS": "2",
+            **more,
+        }
+        super().__init__(folder, gateway_url=gateway_url, **given)
+
+    def count(self, metric: str) -> float:
+        """Return what a metric counts, over all its labels that begin so."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(metric))
+
+    @property
+    def resident_bytes(self) -> float:
+        return self.count("process_resident_memory_bytes")
+
+
+@contextmanager
+def baresip(folder: Path, says: Samples, **how: str) -> Iterator[Baresip]:
+    port = free_sip_port()
+    folder.mkdir()
+    telephone = Baresip(
+        folder / "baresip",
+        sip_port=port,
+        control_port=free_sip_port(),
+        says=write_wav(folder / "says.wav", says),
+        **how,
+    )
+    with running(telephone.process):
+        try:
+            yield telephone
+        finally:
+            telephone.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    status: int
+    text: str
+
+    def header(self, name: str) -> str:
+        found = re.search(rf"^{name}: (.*?)\r?$", self.text, re.MULTILINE | re.IGNORECASE)
+        return found[1] if found else ""
+
+
+class PlainPeer:
+    """A socket with a call's names. It sends what it is told and nothing else: no ACK, no sound, no patience."""
+
+    def __init__(self, to: int, *, host: str = "127.0.0.1", number: str = NUMBER) -> None:
+        self._to = "127.0.0.1", to
+        self._host = host
+        self._number = number
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((host, 0))
+        self.port = int(self.socket.getsockname()[1])
+        self.call_id = secrets.token_hex(8)
+        self.tag = secrets.token_hex(4)
+        self.their_tag = ""
+        self._sequence = 0
+
+    def __enter__(self) -> PlainPeer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def write(self, method: str, *more: str, body: str = "", sequence: int | None = None, branch: str = "") -> bytes:
+        """Return a request; the next of this call unless told."""
+        self._sequence = self._sequence + 1 if sequence is None else sequence
+        branch = branch or f"z9hG4bK{secrets.token_hex(6)}"
+        to_tag = f";tag={self.their_tag}" if self.their_tag else ""
+        lines = [
+            f"{method} sip:{self._number}@127.0.0.1 SIP/2.0",
+            f"Via: SIP/2.0/UDP {self._host}:{self.port};branch={branch};rport",
+            f"From: <sip:+12125550177@{self._host}>;tag={self.tag}",
+            f"To: <sip:{self._number}@127.0.0.1>{to_tag}",
+            f"Call-ID: {self.call_id}",
+            f"CSeq: {self._sequence} {method}",
+            f"Contact: <sip:peer@{self._host}:{self.port}>",
+            "Max-Forwards: 70",
+            *more,
+            *(["Content-Type: application/sdp"] if body else []),
+            f"Content-Length: {len(body)}",
+        ]
+        return "\r\n".join([*lines, "", body]).encode()
+
+    def offer(self, *, port: int = 30000, direction: str = "sendrecv", proto: str = "RTP/AVP", types: str = "0") -> str:
+        return (
+            f"v=0\r\no=- 1 1 IN IP4 {self._host}\r\ns=-\r\nc=IN IP4 {self._host}\r\nt=0 0\r\n"
+            f"m=audio {port} {proto} {types}\r\na={direction}\r\n"
+        )
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendto(data, self._to)
+
+    def receive(self, *, within_seconds: float = 5.0) -> Answer:
+        """Return what comes next: an answer, or a request of theirs, whose status is 0.
+
+        Raises:
+            TimeoutError
+        """
+        self.socket.settimeout(within_seconds)
+        text = self.socket.recv(65536).decode()
+        first = text.split(" ", 2)
+        return Answer(int(first[1]) if first[0] == "SIP/2.0" else 0, text)
+
+    def point_at(self, port: int) -> None:
+        self._to = "127.0.0.1", port
+
+    def reply(self, request: Answer, status: str, *more: str) -> None:
+        """Answer a request of theirs."""
+        names = ("via", "from", "to", "call-id", "cseq")
+        lines = [line for line in request.text.split("\r\n") if line.partition(":")[0].lower() in names]
+        self.send("\r\n".join([f"SIP/2.0 {status}", *lines, *more, "Content-Length: 0", "", ""]).encode())
+
+    def ask(self, method: str, *more: str, body: str = "") -> Answer:
+        """Send a request, and return its final answer."""
+        self.send(self.write(method, *more, body=body))
+        return self.final()
+
+    def final(self, *, within_seconds: float = 5.0) -> Answer:
+        while (answer := self.receive(within_seconds=within_seconds)).status < 200:
+            continue
+        return answer
+
+    def call(self, *more: str, body: str | None = None) -> Answer:
+        """Call, and acknowledge an answer of 200."""
+        answer = self.ask("INVITE", *more, body=self.offer() if body is None else body)
+        if answer.status == 200:
+            self.their_tag = answer.header("To").rpartition("tag=")[2]
+            self.send(self.write("ACK", sequence=self._sequence))
+        return answer
