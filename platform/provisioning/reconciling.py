@@ -8,11 +8,12 @@ from typing import Any
 
 import structlog
 from asgiref.sync import async_to_sync
+from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.db import connections
 
 from provisioning import applying
-from provisioning.backends import make_backend
+from provisioning.backends import ORPHANS_SECONDS, make_backend
 from provisioning.backends.contract import AccountRef, BackendError, DeploymentRef
 from provisioning.locks import locking, only_one
 from provisioning.models import Pool
@@ -38,16 +39,19 @@ BACKENDS_IN_USE = "SELECT backend FROM provisioning_pool UNION SELECT backend FR
 OWN_ACCOUNTS = "SELECT tenant_id, id FROM provisioning_account WHERE backend = %s AND forgotten_at IS NULL"
 
 
-def reconcile() -> list[tuple[uuid.UUID, uuid.UUID]]:
+def reconcile(*, spares_backends: bool = False) -> list[tuple[uuid.UUID, uuid.UUID]]:
     """Tend every pool and stop orphans; return (tenant, pool) of those in which something is to be deployed.
 
     One process at a time does so: where a backend answers slowly, others have better things to do than wait for it too.
+
+    Args:
+        spares_backends: look for orphans no more often than ORPHANS_SECONDS says.
     """
     with locking() as locks, only_one(locks, "reconcile") as is_ours:
-        return _reconcile() if is_ours else []
+        return _reconcile(spares_backends=spares_backends) if is_ours else []
 
 
-def _reconcile() -> list[tuple[uuid.UUID, uuid.UUID]]:
+def _reconcile(*, spares_backends: bool) -> list[tuple[uuid.UUID, uuid.UUID]]:
     to_apply = []
     with locking() as locks:  # of pools, each let go of before the next is taken
         for tenant_id, pool_id in _rows(POOLS):
@@ -58,12 +62,21 @@ def _reconcile() -> list[tuple[uuid.UUID, uuid.UUID]]:
                 # One pool's trouble is not to keep the others from being looked at.
                 log.exception("pool.not_reconciled", pool_id=str(pool_id))
     for backend, account in _accounts():
+        if spares_backends and not _is_due(backend, account):
+            continue
         try:
             _stop_orphans(backend, account)
         except BackendError as problem:
             # Its deployments have this problem noted.
             log.debug("backend.away", backend=backend, problem=problem.sentence)
     return to_apply
+
+
+def _is_due(backend: str, account: AccountRef | None) -> bool:
+    """Return whether nobody has looked for orphans there for long enough. What Valkey loses is looked for sooner."""
+    pause_seconds = ORPHANS_SECONDS.get(backend, 0.0)
+    key = f"orphans:{backend}:{account.id if account else 'operator'}"
+    return not pause_seconds or cache.add(key, True, timeout=pause_seconds)
 
 
 def _accounts() -> list[tuple[str, AccountRef | None]]:

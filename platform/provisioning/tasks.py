@@ -49,7 +49,7 @@ def apply_pool(*, tenant_id: str, pool_id: str) -> None:
 @shared_task(name="provisioning.reconcile")
 def reconcile() -> None:
     """Compare what is with what is wanted, everywhere, and mend the difference."""
-    for tenant_id, pool_id in reconciling.reconcile():
+    for tenant_id, pool_id in reconciling.reconcile(spares_backends=True):
         # Deploying takes its time: other pools are not to wait for it.
         apply_pool.apply_async(
             kwargs={"tenant_id": str(tenant_id), "pool_id": str(pool_id)}, expires=4 * RECONCILE_SECONDS

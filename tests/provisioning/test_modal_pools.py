@@ -199,3 +199,13 @@ def test_a_missing_image_is_told_and_the_last_good_deployment_serves_on(acme: Te
     assert bad.state == Deployment.State.FAILED and "build_images" in bad.problem
     assert state_of(good) == Deployment.State.READY
     assert [app["name"] for app in standing_apps(modal)] == [good.name]
+
+
+def test_beat_looks_for_orphans_at_modal_once_a_minute(acme: Tenant, modal: ModalServer) -> None:
+    become_ready(pool_of(acme))
+    reconcile(spares_backends=True)
+    asked = len(modal.asked("AppList"))
+    reconcile(spares_backends=True)
+    assert len(modal.asked("AppList")) == asked
+    reconcile()
+    assert len(modal.asked("AppList")) == asked + 1

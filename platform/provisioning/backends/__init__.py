@@ -24,6 +24,9 @@ PRESETS = {"modal": "provisioning.backends.modal.presets"}
 FOLLOW_SECONDS = {"modal": 15.0}
 """How long to leave a standing deployment alone that needs nothing: a provider far away counts its requests."""
 
+ORPHANS_SECONDS = {"modal": 60.0}
+"""How often to look for what nobody wants, likewise: each of an account's deployments is asked for its labels."""
+
 
 OWN_ACCOUNTS = {"modal": ("token_id", "token_secret")}
 """Backends on which a tenant may bring an account of its own, and what its credentials consist of."""
