@@ -1,5 +1,5 @@
 # `make demo` runs the whole platform on this machine, `make test` tests it; both make what they need in .venv.
-# Needs Linux (x86-64), Python 3.11 and make. The tests also need node, and Chromium.
+# Needs Linux (x86-64), Python 3.11 and make. The tests also need Chromium, node, baresip and sipp.
 
 PYTHON ?= python3.11
 VENV := .venv

@@ -15,19 +15,22 @@ from content.crypto import master_key
 
 SHORTEST_KEY = 40
 SHORTEST_TOKEN = 24
+EXAMPLES = "change-me"
+"""How examples of secrets begin that earlier copies of `.env.example` had: everybody knows them."""
 RANDOM_HINT = "`openssl rand -base64 48` makes a good one."
 
 
 def secrets_are_set(app_configs: Any, **kwargs: Any) -> Iterator[checks.CheckMessage]:
     """Hold in every environment: with a known secret, anybody signs in as anybody."""
-    if settings.SECRET_KEY.startswith("insecure-") or len(settings.SECRET_KEY) < SHORTEST_KEY:
+    if settings.SECRET_KEY.startswith(("insecure-", EXAMPLES)) or len(settings.SECRET_KEY) < SHORTEST_KEY:
         yield checks.Error(
             f"WARMLINE_SECRET_KEY must be set, to at least {SHORTEST_KEY} random characters.",
             hint=RANDOM_HINT,
             id="config.E001",
         )
     try:
-        master_key(settings.CONTENT_KEY)
+        if master_key(settings.CONTENT_KEY).startswith(EXAMPLES.encode()):
+            raise ValueError("the example's value is known to everybody.")
     except ValueError as problem:
         yield checks.Error(
             f"WARMLINE_CONTENT_KEY must be 32 random bytes in base64: {problem}",
@@ -62,9 +65,10 @@ def production_is_secure(app_configs: Any, **kwargs: Any) -> Iterator[checks.Che
             hint=RANDOM_HINT,
             id="config.E006",
         )
-    if settings.LOCAL_SUPERVISOR_TOKEN and len(settings.LOCAL_SUPERVISOR_TOKEN) < SHORTEST_TOKEN:
+    token = settings.LOCAL_SUPERVISOR_TOKEN
+    if token and (len(token) < SHORTEST_TOKEN or token.startswith(EXAMPLES)):
         yield checks.Error(
-            f"LOCAL_SUPERVISOR_TOKEN must have at least {SHORTEST_TOKEN} characters.",
+            f"LOCAL_SUPERVISOR_TOKEN must have at least {SHORTEST_TOKEN} random characters.",
             hint=RANDOM_HINT,
             id="config.E007",
         )

@@ -56,7 +56,6 @@ class Options:
     """How long a call waits for a caller who was lost and can come back."""
     away_bytes: int = 64 * 1024
     """What is kept of what the agent says meanwhile, the newest: about ten seconds of speech."""
-    """What a caller may send before a worker is there."""
     recording_part_seconds: float = 5.0
     """How often what was recorded is written: so much of it is lost with a gateway that is killed."""
     recording_write_seconds: float = 10.0

@@ -290,7 +290,7 @@ class WorkerSocket:
             self._frames = await connect(self._url, self._headers, ping_seconds=self._ping_seconds)
         except InvalidStatus as problem:
             status = problem.response.status_code
-            # 429 and 503 both mean "no room" (modal.md); everything else is a refusal.
+            # 429 and 503 both mean "no room"; everything else is a refusal.
             if status in (429, 503):
                 raise WorkerAtCapacity("The worker has no place left.") from problem
             if status == 409:

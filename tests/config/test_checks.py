@@ -46,6 +46,9 @@ def test_a_secure_production_starts(production: Any) -> None:
     [
         ({"SECRET_KEY": "insecure-no-secret-key-was-set"}, "config.E001"),
         ({"SECRET_KEY": "short"}, "config.E001"),
+        ({"SECRET_KEY": "change-me-" * 6}, "config.E001"),
+        ({"CONTENT_KEY": "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE="}, "config.E002"),
+        ({"LOCAL_SUPERVISOR_TOKEN": "change-me-" * 3}, "config.E007"),
         ({"CONTENT_KEY": ""}, "config.E002"),
         ({"CONTENT_KEY": "bm90IDMyIGJ5dGVz"}, "config.E002"),
         ({"DEBUG": True}, "config.E003"),

@@ -146,7 +146,8 @@ class Bridge:
             async with asyncio.timeout(CONNECT_SECONDS):
                 gateway = self._gateway = await connect(self._address, {})
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as problem:
-            log.error("bridge.no_gateway", problem=repr(problem))
+            # An address that is none has the ticket in it.
+            log.error("bridge.no_gateway", problem="no address" if isinstance(problem, InvalidURI) else repr(problem))
             return Ending(EndKind.REFUSED, CloseCode.TRY_AGAIN_LATER)
         try:
             return await run_until_first(
