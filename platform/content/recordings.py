@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import io
 import secrets
 import struct
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from django.core.files.base import ContentFile
 from django.core.files.storage import Storage, storages
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -28,6 +30,7 @@ from content.crypto import DecryptionFailed
 from content.encrypted_files import EncryptedFile, encrypt_file
 from content.keys import tenant_key, tenant_key_async
 from content.models import Recording
+from tenants.scope import current_alias
 
 if TYPE_CHECKING:
     import psycopg
@@ -48,7 +51,8 @@ _BEGIN_SQL = """
 """Another gateway may have had the call before: what that one recorded is a part of it."""
 _STOP_SQL = """
     UPDATE content_recording
-    SET stopped_at = clock_timestamp(), problem = coalesce(nullif(problem, ''), left(%s, 200))
+    SET stopped_at = CASE WHEN %s THEN clock_timestamp() ELSE stopped_at END,
+        problem = coalesce(nullif(problem, ''), left(%s, 200))
     WHERE tenant_id = %s AND call_id = %s AND state = 'recording'
 """
 
@@ -77,10 +81,10 @@ async def begin_recording(
 
 
 async def stop_recording(
-    connection: psycopg.AsyncConnection[Any], *, tenant_id: uuid.UUID, call_id: uuid.UUID, problem: str
+    connection: psycopg.AsyncConnection[Any], *, tenant_id: uuid.UUID, call_id: uuid.UUID, problem: str, is_all: bool
 ) -> None:
-    """Note that no further parts come. `problem`: a sentence on why it is not whole, or empty."""
-    await connection.execute(_STOP_SQL, (problem, tenant_id, call_id))
+    """Note that no further parts come, if that is all. `problem`: a sentence on why it is not whole, or empty."""
+    await connection.execute(_STOP_SQL, (is_all, problem, tenant_id, call_id))
 
 
 def write_part(*, key: bytes, tenant_id: uuid.UUID, call_id: uuid.UUID, entries: Sequence[Entry]) -> None:
@@ -143,7 +147,8 @@ def keep_file(recording: Recording, plain: bytes, *, duration_ms: int, begins_at
     recording.problem = recording.problem or problem[:200]
     recording.state = Recording.State.READY
     recording.save()
-    _remove(recording, but=recording.file)
+    # Not sooner: what is removed does not come back where this is not written after all.
+    transaction.on_commit(functools.partial(_remove, recording, but=recording.file), using=current_alias())
 
 
 def give_up(recording: Recording, problem: str) -> None:

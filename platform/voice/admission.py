@@ -75,6 +75,10 @@ class Admitted:
     """Of the tenant, with this one; 0: nobody has counted."""
 
 
+LONGEST_PUBLIC_KEY = 40
+"""Of agents.Agent: nothing longer is one, nor worth remembering."""
+
+
 def read_path(path: str) -> tuple[str, str] | None:
     """Return (kind, secret) of a caller's address.
 
@@ -83,7 +87,8 @@ def read_path(path: str) -> tuple[str, str] | None:
     match path.strip("/").split("/"):
         case ["call", ticket, "api", "chat"]:
             return "ticket", ticket
-        case ["agent", public_key, "api", "chat"] if "\0" not in public_key:  # which the database refuses
+        # The database refuses NUL.
+        case ["agent", public_key, "api", "chat"] if "\0" not in public_key and len(public_key) <= LONGEST_PUBLIC_KEY:
             return "public_key", public_key
         case ["call", "resume", token, "api", "chat"]:
             return "resume_token", token

@@ -30,7 +30,7 @@ from voice.held import HeldSession
 from voice.models import GOOD_ENDS, EndReason
 from voice.ongoing import Fence, OngoingCall
 from voice.options import Options
-from voice.shares import connection_of
+from voice.shares import connection_of, turn_to_end
 from voice.times import TurnTimes
 
 log = structlog.get_logger(__name__)
@@ -150,10 +150,13 @@ async def close_call(
     deadline, pause = time.monotonic() + options.close_retry_seconds, FIRST_RETRY_SECONDS
     while True:
         try:
-            async with few_at_once:
+            async with turn_to_end(pool, call.tenant_id), few_at_once:
                 await _close_once(pool, call, ending, options)
-        except Fenced:
+        except Fenced as fenced:
             log.warning("call.was_closed_by_another")
+            if fenced.fence is Fence.TAKEN:
+                call.fence(Fence.TAKEN)  # it goes on, and its place is not ours to give back
+                return
         except DATABASE_AWAY as problem:
             if time.monotonic() > deadline:
                 log.error("call.left_to_the_sweeper", problem=str(problem))

@@ -132,12 +132,13 @@ class Conversation:
     async def release(self) -> None:
         """Close the worker's side and give its place back, or leave both to the gateway that goes on with the call."""
         if arrived := self.watch.take_arrival():
-            self._dismiss(arrived[0], CloseCode.CANNOT_RESUME)
+            goes_on = self.call.leaves_workers
+            self._dismiss(arrived[0], CloseCode.GOING_AWAY if goes_on else CloseCode.CANNOT_RESUME)
         try:
             await asyncio.gather(self._search.close(), *self._tidying)
         finally:
             if self._recorder is not None:
-                await self._recorder.finish()
+                await self._recorder.finish(is_all=not self.call.leaves_workers)
 
     async def _take(self, outcome: Ending | Change) -> Ending | None:
         """Act on what happened; None where the call goes on."""

@@ -155,7 +155,10 @@ class Gateway:
         """Give a caller back to the call that this gateway holds, or go on with one that another has held."""
         if self.is_draining:
             raise Refused(CloseCode.GOING_AWAY)
-        self.doors.refuse_crowds(request, callers=0)  # who has a call here has room here
+        try:
+            self.doors.refuse_crowds(request, callers=0)  # who has a call here has room here
+        except Refused as refusal:
+            raise Refused(CloseCode.TRY_AGAIN_LATER) from refusal  # any other code would end a call that goes on
         with tracer.start_as_current_span("come back"):
             try:
                 returned = await come_back(self.pool, request.secret, is_held=self._holds, options=self.options)

@@ -175,6 +175,7 @@ class OngoingCall:
 
     def lose_caller(self, at: float) -> None:
         self.clock.stop(at)
+        self.spent_token_is_void = False
         self.news.set()
 
     def come_back(self, gap_ms: int) -> None:

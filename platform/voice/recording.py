@@ -8,6 +8,7 @@ See also: content.recordings, where it is written; voice.muxing, which makes one
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import uuid
 from collections.abc import Mapping
@@ -111,6 +112,7 @@ class Recorder:
         self._bytes = 0
         from_caller.tap = functools.partial(self._take, CALLER)
         from_worker.tap = functools.partial(self._take, AGENT)
+        self._is_over = asyncio.Event()
         self._writing = asyncio.create_task(self._keep_writing(), name="write recording")
 
     def _take(self, direction: int, message: bytes, at: float) -> None:
@@ -134,8 +136,10 @@ class Recorder:
             passage.tap = None
 
     async def _keep_writing(self) -> None:
-        while not self.problem:
-            await asyncio.sleep(self._shared.options.recording_part_seconds)
+        while not self.problem and not self._is_over.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._shared.options.recording_part_seconds):
+                    await self._is_over.wait()
             await self._write()
 
     async def _write(self) -> None:
@@ -155,10 +159,10 @@ class Recorder:
             log.exception("recording.not_written", call_id=str(self._call_id))
             self._give_up(REFUSED)
 
-    async def finish(self) -> None:
-        """Write the rest, and note that it is all."""
+    async def finish(self, *, is_all: bool) -> None:
+        """Write the rest, and note that it is all, unless another gateway goes on with the call."""
         self._listen_no_more()
-        self._writing.cancel()
+        self._is_over.set()
         await asyncio.gather(self._writing, return_exceptions=True)
         await self._write()
         try:
@@ -168,7 +172,13 @@ class Recorder:
                 connection.transaction(),
             ):
                 await enter_tenant_async(connection, self._tenant_id)
-                await stop_recording(connection, tenant_id=self._tenant_id, call_id=self._call_id, problem=self.problem)
+                await stop_recording(
+                    connection,
+                    tenant_id=self._tenant_id,
+                    call_id=self._call_id,
+                    problem=self.problem,
+                    is_all=is_all,
+                )
         except DATABASE_AWAY as problem:
             # Whoever makes the file of it waits for a minute after the call's end, and then does without.
             log.warning("recording.end_not_noted", problem=repr(problem))

@@ -14,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from gpu_workers.protocol import Service
 from provisioning.backends import OpenBackends
 from voice.admission import Admitted
+from voice.calls import DATABASE_AWAY
 from voice.held import HeldSession
 from voice.ongoing import OngoingCall
 from voice.options import Options
@@ -79,12 +80,12 @@ class Search:
         await self._held.aclose()
 
     async def _run(self, patience_seconds: float) -> WorkerSocket:
-        if self._services is None:
-            self._services = await services_of(self._pool, self._admitted, self._options)
         deadline, pause = time.monotonic() + patience_seconds, FIRST_PAUSE_SECONDS
         while True:
-            again, self._again = self._again, None
             try:
+                if self._services is None:
+                    self._services = await self._find_services()
+                again, self._again = self._again, None
                 return await self._held.enter_async_context(
                     reached_worker(
                         self._pool,
@@ -103,3 +104,9 @@ class Search:
                 log.warning("worker.unavailable", problem=str(problem))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _find_services(self) -> dict[str, Service]:
+        try:
+            return await services_of(self._pool, self._admitted, self._options)
+        except DATABASE_AWAY as problem:
+            raise WorkerUnavailable("The keys of managed services cannot be read now.") from problem

@@ -20,6 +20,19 @@ _Share = weakref.WeakValueDictionary[uuid.UUID, asyncio.Semaphore]
 _shares: weakref.WeakKeyDictionary[AsyncConnectionPool[Any], _Share] = weakref.WeakKeyDictionary()
 
 
+_MOST_ENDS = 2
+"""Of one tenant at a time: they change the same row of its day anyway."""
+_ends: weakref.WeakKeyDictionary[AsyncConnectionPool[Any], _Share] = weakref.WeakKeyDictionary()
+
+
+@contextlib.asynccontextmanager
+async def turn_to_end(pool: AsyncConnectionPool[Any], tenant_id: uuid.UUID) -> AsyncIterator[None]:
+    """Wait in the tenant's own line for the ends of its calls, before the line that is everybody's."""
+    line = _ends.setdefault(pool, weakref.WeakValueDictionary()).setdefault(tenant_id, asyncio.Semaphore(_MOST_ENDS))
+    async with line:
+        yield
+
+
 @contextlib.asynccontextmanager
 async def connection_of(
     pool: AsyncConnectionPool[Any], tenant_id: uuid.UUID

@@ -48,7 +48,7 @@ class Watch:
         self._budget = budget
         self._warn_before = warn_before_seconds(max_seconds, options)
         self._options = options
-        self._has_warned = False
+        self._warned: WorkerSocket | None = None
         self._is_to_stop = False
         self._arrived: tuple[CallerSocket, str] | None = None
         self._wake = asyncio.Event()
@@ -82,10 +82,10 @@ class Watch:
             if (outcome := self._outcome(at, until)) is not None:
                 return outcome
             left_seconds, _ = self._left(at)
-            if worker is not None and not self._has_warned and left_seconds <= self._warn_before:
-                self._has_warned = True
+            if worker is not None and self._warned is not worker and left_seconds <= self._warn_before:
+                self._warned = worker
                 await _warn(worker, round(left_seconds))
-            next_mark = left_seconds - (0 if self._has_warned else self._warn_before)
+            next_mark = left_seconds - (0 if worker is None or self._warned is worker else self._warn_before)
             pause = min(TICK_SECONDS, max(0.01, next_mark), TICK_SECONDS if until is None else until - at)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.01, pause)):

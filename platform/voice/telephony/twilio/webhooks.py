@@ -36,7 +36,14 @@ DIAL_SECONDS = 25
 SORRY = "I am sorry, something went wrong on our side. Please call again."
 BUSY = "I am sorry, all our lines are busy. Please call again in a few minutes."
 NOBODY = "I am sorry, nobody can take your call at the moment. We will call you back."
-_BUSY_CODES = {CloseCode.TENANT_BUSY, CloseCode.TRY_AGAIN_LATER, CloseCode.WORKER_AT_CAPACITY, CloseCode.RATE_LIMITED}
+_BUSY_CODES = {
+    CloseCode.TENANT_BUSY,
+    CloseCode.TRY_AGAIN_LATER,
+    CloseCode.WORKER_AT_CAPACITY,
+    CloseCode.RATE_LIMITED,
+    CloseCode.FLEET_BUSY,
+}
+_CLOSED_IN_WORDS = {CloseCode.TIME_LIMIT, CloseCode.SPEND_CAP}
 
 View = Callable[..., HttpResponse]
 
@@ -127,7 +134,7 @@ def after(request: HttpRequest) -> HttpResponse:
         return _say(BUSY)
     if leg.end_kind == EndKind.REFUSED:
         return _say(BUSY if leg.close_code in _BUSY_CODES else SORRY)
-    if leg.end_kind == EndKind.LOST and leg.close_code != CloseCode.TIME_LIMIT:
+    if leg.end_kind == EndKind.LOST and leg.close_code not in _CLOSED_IN_WORDS:
         return _say(SORRY)
     return _hang_up()
 
