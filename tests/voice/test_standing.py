@@ -74,8 +74,8 @@ async def test_pages_and_gateway_agree(
     async with AsyncConnectionPool(settings.DATABASE_URL, min_size=1, open=False) as pool:
         request = Request("public_key", public_key, origin="https://acme.example")
         if refusal is None:
-            assert (await admit(pool, request, Options.from_environment())).tenant_id == acme.id
+            assert (await admit(pool, request, Options.from_environment(), wait=True)).tenant_id == acme.id
         else:
             with pytest.raises(Refused) as refused:
-                await admit(pool, request, Options.from_environment())
+                await admit(pool, request, Options.from_environment(), wait=True)
             assert refused.value.close_code == refusal

@@ -35,6 +35,9 @@ ARGUMENTS: dict[str, Any] = {
     "plan_slug": "nobodys",
     "number": 1,
     "kind": "message",
+    "affiliate_id": 0,
+    "month_date": "2026-01-01",
+    "currency": "usd",
 }
 
 LEAST_ROLES = {
@@ -106,7 +109,14 @@ LEAST_ROLES = {
     "own_account_remove": Role.ADMIN,
     "audit": Role.ADMIN,
 }
-OPERATORS = {"fleet", "fleet_live_calls", "tenant_standing"}
+OPERATORS = {
+    "fleet",
+    "fleet_affiliates",
+    "fleet_live_calls",
+    "fleet_margin",
+    "fleet_payout",
+    "tenant_standing",
+}
 
 
 def pages_under(resolver: URLResolver, *wanted: str) -> Iterator[tuple[str, URLPattern, set[str]]]:
