@@ -25,6 +25,7 @@ from tests.voice.conftest import GATEWAY_LIMITS, GatewayProcess
 from tests.voice.processes import running, until
 from tests.voice.test_bad_callers import BINARY, frame, raw_call
 from tests.voice.wire import wire_to
+from voice.admission import read_path
 from voice.tickets import call_address, issue_ticket
 
 STRICT = {
@@ -80,6 +81,19 @@ async def test_who_asks_too_often_from_one_address_is_refused_before_the_databas
     assert await refusal_of(address, forwarded_for="198.51.100.7, 192.0.2.1") == CloseCode.RATE_LIMITED
     assert await refusal_of(address, forwarded_for="192.0.2.2") == CloseCode.TICKET_UNKNOWN
     assert counted(strict, REFUSALS, "rate_limited") == before + 2
+
+
+async def test_who_comes_back_too_often_is_told_to_try_again_and_not_that_the_call_is_over(
+    strict: GatewayProcess,
+) -> None:
+    address = f"{strict.url}/call/resume/made-up/api/chat"
+    codes = [await refusal_of(address, forwarded_for="192.0.2.9") for _ in range(5)]
+    assert codes == [CloseCode.CANNOT_RESUME] * 4 + [CloseCode.TRY_AGAIN_LATER]
+
+
+def test_a_public_key_that_is_too_long_to_be_one_is_not_kept() -> None:
+    assert read_path(f"/agent/{'k' * 40}/api/chat") == ("public_key", "k" * 40)
+    assert read_path(f"/agent/{'k' * 41}/api/chat") is None
 
 
 REFUSALS = "warmline_gateway_refusals_total"
