@@ -21,6 +21,7 @@ from websockets.utils import accept_key
 
 from benchmarks.figures import percentile
 from gpu_workers.protocol import Kind, handshake
+from voice.frames import PING_SECONDS
 from voice.worker_protocol import WorkerProtocol
 
 MASK = b"\x12\x34\x56\x78"
@@ -78,7 +79,7 @@ class Caller(WorkerProtocol):
     """A caller that sends frames which hold the time at which they were sent."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(parse_uri(url), {})
+        super().__init__(parse_uri(url), {}, ping_seconds=PING_SECONDS)
         self.sent = self.heard = 0
         self.delays: list[float] = []
         self.is_measured = False
