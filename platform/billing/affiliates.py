@@ -88,7 +88,12 @@ def collect_earnings() -> int:
         if not referrals:
             return 0
         known = set(AffiliateEarning.objects.filter(brought_id__in=referrals).values_list("key", flat=True))
-        entries = [entry for entry in _entries(referrals) if entry.key not in known and not _is_own_business(entry)]
+        owned = set(Membership.objects.filter(tenant_id__in=referrals).values_list("tenant_id", "user_id"))
+        entries = [
+            entry
+            for entry in _entries(referrals)
+            if entry.key not in known and (entry.brought_id, entry.affiliate.user_id) not in owned
+        ]
         with atomic():
             # No statement is marked as paid between choosing its month and entering it.
             paid = _paid_statements({entry.affiliate_id for entry in entries})
@@ -149,11 +154,6 @@ def share_of(cents: int, percent: int) -> int:
 
 def _rounded(numerator: int, denominator: int) -> int:
     return (2 * numerator + denominator) // (2 * denominator)
-
-
-def _is_own_business(entry: AffiliateEarning) -> bool:
-    """Return whether the affiliate belongs to the tenant by now."""
-    return Membership.objects.filter(tenant_id=entry.brought_id, user=entry.affiliate.user_id).exists()
 
 
 # --- statements ------------------------------------------------------------------------------------------------------

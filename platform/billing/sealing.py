@@ -19,6 +19,7 @@ from django.db import IntegrityError, connections
 from django.utils import timezone
 
 from billing.models import LedgerSeal, Usage
+from tenants.differences import Difference
 from tenants.scope import enter_tenant
 
 SEALED_AFTER = datetime.timedelta(minutes=10)
@@ -38,14 +39,6 @@ class Ledger:
     fields: tuple[str, ...]
     amount: str
     """The field that is added up in a seal."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Difference:
-    """Something that does not fit. `what` names where, `sentence` says how."""
-
-    what: str
-    sentence: str
 
 
 _ledgers: dict[str, Ledger] = {}

@@ -34,6 +34,7 @@ from provisioning.backends.contract import (
 from provisioning.locks import locking, only_one
 from provisioning.models import Container, Deployment, Pool
 from tenants import audit
+from tenants.differences import Difference
 from tenants.scope import enter_tenant
 
 log = structlog.get_logger(__name__)
@@ -277,14 +278,6 @@ def _note_problem(deployment: Deployment, sentence: str) -> None:
 
 
 # --- looking, changing nothing ---------------------------------------------------------------------------------------
-@dataclasses.dataclass(frozen=True, slots=True)
-class Difference:
-    """Something that is not as it is wanted, and what is to be done about it."""
-
-    what: str
-    sentence: str
-
-
 def differences_of(pool: Pool) -> list[Difference]:
     """Return what applying a pool of the entered tenant would change."""
     found = []

@@ -18,6 +18,7 @@ from provisioning.backends.contract import AccountRef, BackendError, DeploymentR
 from provisioning.locks import locking, only_one
 from provisioning.models import Pool
 from tenants import audit
+from tenants.differences import Difference
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
 
@@ -111,7 +112,7 @@ def _note_orphan(ref: DeploymentRef) -> None:
         log.warning("deployment.orphan_of_nobody", deployment=ref.name)
 
 
-def differences() -> list[applying.Difference]:
+def differences() -> list[Difference]:
     """Return what `reconcile` would mend, and change nothing."""
     found = []
     for tenant_id, pool_id in _rows(POOLS):
@@ -121,11 +122,11 @@ def differences() -> list[applying.Difference]:
         try:
             standing = async_to_sync(_standing)(backend, account)
         except BackendError as problem:
-            found.append(applying.Difference(backend, f"cannot be asked: {problem.sentence}"))
+            found.append(Difference(backend, f"cannot be asked: {problem.sentence}"))
             continue
         wanted = {name for (name,) in _rows(LIVE_NAMES, backend)}
         orphans = (ref.name for ref in standing if ref.name not in wanted)
-        found += [applying.Difference(name, "is wanted by nobody, and is to be stopped") for name in orphans]
+        found += [Difference(name, "is wanted by nobody, and is to be stopped") for name in orphans]
     return found
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from django.db import connections
 
-from billing.sealing import Difference, broken_seals
+from billing.sealing import broken_seals
+from tenants.differences import Difference
 from tenants.ownership import entered_tenant_id
 from tenants.scope import current_alias
 from voice import ledger_days

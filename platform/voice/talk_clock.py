@@ -23,10 +23,6 @@ class TalkClock:
     def runs(self) -> bool:
         return self._since is not None
 
-    @property
-    def has_gap(self) -> bool:
-        return self._gap_from is not None
-
     def start(self, at: float) -> None:
         if self._since is None:
             self._since = at

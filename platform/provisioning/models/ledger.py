@@ -31,9 +31,6 @@ class CostEntryQuerySet(TenantQuerySet):
     def of_call(self, call_id: uuid.UUID) -> CostEntryQuerySet:
         return self.filter(call_id=call_id)
 
-    def of_no_call(self) -> CostEntryQuerySet:
-        return self.filter(call_id=None)
-
     def total(self) -> int:
         """Return the sum in nano-dollars."""
         return self.aggregate(total=models.Sum("nano_dollars"))["total"] or 0

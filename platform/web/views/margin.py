@@ -20,10 +20,9 @@ SPANS = {"7d": 7, "30d": 30, "90d": 90}
 @operator_access
 @require_GET
 def margin(request: SignedInRequest) -> HttpResponse:
-    by = request.GET.get("by") if request.GET.get("by") in WAYS else "tenant"
-    span = request.GET.get("span") if request.GET.get("span") in SPANS else "30d"
+    by, span = request.GET.get("by", ""), request.GET.get("span", "")
+    by, span = by if by in WAYS else "tenant", span if span in SPANS else "30d"
     until = timezone.now().astimezone(datetime.UTC).date()
-    assert by is not None and span is not None
     context = {
         "margin": margin_of(until - datetime.timedelta(days=SPANS[span] - 1), until, by=by),
         "by": by,
