@@ -21,7 +21,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import django
-import psycopg
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
@@ -31,9 +30,9 @@ import uvicorn  # noqa: E402
 from channels.layers import get_channel_layer  # noqa: E402
 from django.conf import settings  # noqa: E402
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest  # noqa: E402
-from psycopg_pool import AsyncConnectionPool  # noqa: E402
 
 from config.checks import refuse_insecure_start  # noqa: E402
+from config.pool import gateway_pool  # noqa: E402
 from config.tracing import start_tracing  # noqa: E402
 from gpu_workers.protocol import MAX_MESSAGE_BYTES  # noqa: E402
 from provisioning.backends import BACKENDS, OpenBackends  # noqa: E402
@@ -47,10 +46,6 @@ refuse_insecure_start()
 log = structlog.get_logger(__name__)
 
 HEALTH_TIMEOUT_SECONDS = 2.0
-ABANDONED_SECONDS = 10
-POOL_TIMEOUT_SECONDS = 5.0
-RECONNECT_SECONDS = 5.0
-"""Who needs a connection then tries anew: pauses between tries double, and would outlast the resume window."""
 UNREAD_TIMEOUT_SECONDS = 30
 HEALTH_KEPT_SECONDS = 1.0
 """Whoever asks in between gets the answer of before: asking takes a connection that callers need."""
@@ -138,19 +133,7 @@ async def running_gateway() -> AsyncIterator[Gateway]:
     """Start tracing and the database pool, and stop them in the end."""
     options = Options.from_environment()
     stop_tracing = start_tracing("warmline-gateway")
-    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-        options.database_url,
-        min_size=2,
-        max_size=10,
-        timeout=POOL_TIMEOUT_SECONDS,
-        reconnect_timeout=RECONNECT_SECONDS,
-        configure=_limit_transactions,
-        # After a restart of the database the connections that wait here are broken: callers must not find out.
-        check=AsyncConnectionPool.check_connection,
-        open=False,
-        kwargs={"autocommit": True, "application_name": "warmline gateway"},
-        name="gateway",
-    )
+    pool = gateway_pool(options.database_url)
     # Open without waiting: a gateway that starts before its database says so in /healthz and recovers by itself.
     await pool.open(wait=False)
     try:
@@ -183,11 +166,6 @@ def _collect_garbage_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
-
-
-async def _limit_transactions(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Let the database end a transaction that its gateway has left standing, and with it the tenant's lock."""
-    await connection.execute(f"SET idle_in_transaction_session_timeout = '{ABANDONED_SECONDS}s'")
 
 
 async def _open_backends(backends: OpenBackends) -> None:
