@@ -20,11 +20,9 @@ from gpu_workers import protocol
 from gpu_workers.protocol import CloseCode, Kind
 from voice.frames import SideClosed
 from voice.relay import run_until_first
-from voice.telephony.arrivals import Arrivals
-from voice.telephony.g711 import Samples
 from voice.telephony.legs import Key, Leg, Sound, TransferRefused
 from voice.telephony.ringing import ring
-from voice.telephony.transcoding import FromEngine, ToEngine
+from voice.telephony.transcoding import both_ways
 from voice.times import DurationHistogram
 from voice.worker_protocol import WorkerProtocol, connect
 
@@ -98,9 +96,7 @@ class Bridge:
         self._leg = leg
         self._address = address
         self._record = record
-        self._arrivals = Arrivals()
-        self._to_engine = ToEngine()
-        self._from_engine = FromEngine()
+        self._arrivals, self._to_engine, self._from_engine = both_ways(leg.codec)
         self._delays = DurationHistogram()
         self._gateway: WorkerProtocol | None = None
         self._is_ready = False
@@ -206,7 +202,7 @@ class Bridge:
     async def _hear_sound(self, sound: Sound) -> None:
         arrivals = self._arrivals
         late = arrivals.overdue(sound.at)
-        frames = arrivals.push(sound.position, sound.samples, sound.at, sequence=sound.sequence)
+        frames = arrivals.push(sound.position, sound.piece, sound.at, sequence=sound.sequence)
         await self._send_frames([*late, *frames])
         self._delays.add((time.monotonic() - sound.at) * 1000)
 
@@ -215,11 +211,11 @@ class Bridge:
             await asyncio.sleep(LATENESS_SECONDS)
             await self._send_frames(self._arrivals.overdue(time.monotonic()))
 
-    async def _send_frames(self, frames: list[Samples]) -> None:
+    async def _send_frames(self, frames: list[Any]) -> None:
         # What is said before the agent can hear it would be answered long after.
         if self._is_ready:
             for frame in frames:
-                await self._send(protocol.audio(self._to_engine.encode(frame)))
+                await self._send(protocol.audio(self._to_engine(frame)))
 
     async def _send(self, message: bytes) -> None:
         if self._is_ready and self._gateway is not None:
@@ -238,7 +234,7 @@ class Bridge:
                 continue
             match message[0]:
                 case Kind.AUDIO:
-                    for frame in self._from_engine.decode(message[1:]):
+                    for frame in self._from_engine(message[1:]):
                         await self._leg.play(frame)
                     self._delays.add((time.monotonic() - at) * 1000)
                 case Kind.HANDSHAKE:

@@ -12,7 +12,9 @@ from config.env import ConfigurationError
 from voice.telephony.arrivals import Arrivals
 from voice.telephony.g711 import PCMA, PCMU
 from voice.telephony.legs import Event, Key, Sound
+from voice.telephony.pieces import PcmPieces
 from voice.telephony.sip.answering import caller_of, numbers_of
+from voice.telephony.sip.codecs import G711
 from voice.telephony.sip.door import Door
 from voice.telephony.sip.media import NoCommonSound, read_offer, write_answer
 from voice.telephony.sip.options import SipOptions
@@ -30,11 +32,11 @@ def offer(*lines: str, address: str = "192.0.2.1", types: str = "8 0 96") -> str
 
 def test_the_first_law_that_is_offered_is_spoken_and_keys_keep_their_number() -> None:
     media = read_offer(offer("a=ptime:30"))
-    assert (media.law, media.keys_type, media.address, media.is_held) == (PCMA, 96, ("192.0.2.1", 4000), False)
+    assert (media.codec, media.keys_type, media.address, media.is_held) == (G711(PCMA), 96, ("192.0.2.1", 4000), False)
     answer = write_answer(media, host="203.0.113.10", port=16384, session=1, version=3)
     assert "m=audio 16384 RTP/AVP 8 96" in answer and "a=rtpmap:96 telephone-event/8000" in answer
     assert "c=IN IP4 203.0.113.10" in answer and "o=- 1 3 IN" in answer and "a=ptime:20" in answer
-    assert read_offer(offer(), law=PCMU).law is PCMU
+    assert read_offer(offer(), spoken="PCMU").codec == G711(PCMU)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ class Line(RtpLine):
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        super().__init__(law=PCMU, keys_type=KEYS, hear=self.events.append)
+        super().__init__(codec=G711(PCMU), keys_type=KEYS, hear=self.events.append)
         self.connect(PEER)
 
     def receive(self, sequence: int, timestamp: int, payload: bytes, *, payload_type: int = 0, source: int = 1) -> None:
@@ -100,7 +102,7 @@ def test_packets_are_counted_on_where_their_numbers_wrap_and_where_another_sourc
 
 
 def test_a_key_is_taken_once_and_its_packets_are_no_losses() -> None:
-    line, arrivals = Line(), Arrivals()
+    line, arrivals = Line(), Arrivals(PcmPieces())
     line.receive(1, 0, PCMU.silence)
     for at in range(5):  # a key has one time, and a longer duration with each packet; the end comes three times
         line.receive(2 + at, 160, bytes([11, 0x80 if at > 1 else 0, at, 0]), payload_type=KEYS)
@@ -108,7 +110,7 @@ def test_a_key_is_taken_once_and_its_packets_are_no_losses() -> None:
     line.receive(8, 1280, PCMU.silence)
     assert line.digits == "#1"
     for sound in line.sounds:
-        arrivals.push(sound.position, sound.samples, sound.at, sequence=sound.sequence)
+        arrivals.push(sound.position, sound.piece, sound.at, sequence=sound.sequence)
     assert (arrivals.received, arrivals.lost, arrivals.late) == (8, 0, 0)
 
 
@@ -117,7 +119,7 @@ def test_a_held_line_gives_silence_for_music_and_no_keys() -> None:
     line.is_deaf = True
     line.receive(1, 0, PCMU.encode(np.full(160, 0.5, np.float32)))
     line.receive(2, 160, bytes([1, 0, 0, 0]), payload_type=KEYS)
-    assert not line.sounds[0].samples.any() and line.digits == ""
+    assert not line.sounds[0].piece.any() and line.digits == ""
 
 
 def test_what_is_no_packet_of_the_peers_is_let_go() -> None:
@@ -129,7 +131,7 @@ def test_what_is_no_packet_of_the_peers_is_let_go() -> None:
     line.receive(1, 0, b"", payload_type=111)
     assert line.events == []
     line.datagram_received(b"\xa0" + good[1:-2] + b"\x00\x02", PEER)  # two bytes of padding
-    assert len(line.sounds[0].samples) == 158
+    assert len(line.sounds[0].piece) == 158
 
 
 def request(uri: str, caller: str = "<sip:+12125550177@192.0.2.1>;tag=1", to: str = "<sip:x@y>") -> SipRequest:

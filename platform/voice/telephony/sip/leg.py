@@ -14,6 +14,7 @@ from aiosipua.dialog import dialog_matches, remote_cseq_valid
 
 from voice.telephony.g711 import Samples
 from voice.telephony.legs import Event, Leg, TransferRefused
+from voice.telephony.opus import OpusPacket
 from voice.telephony.pacing import Pacer
 from voice.telephony.sip.media import Media, NoCommonSound, read_offer, write_answer
 from voice.telephony.sip.rtp import RtpLine
@@ -47,8 +48,8 @@ class SipLeg(Leg):
         Args:
             here: the address at which the peer reaches us.
         """
-        self.codec = media.law.name
-        self.line = RtpLine(law=media.law, keys_type=media.keys_type, hear=self._hear)
+        self.codec = media.codec.name
+        self.line = RtpLine(codec=media.codec, keys_type=media.keys_type, hear=self._hear)
         self._wire = wire
         self._invite = invite
         self._dialog = dialog
@@ -59,7 +60,7 @@ class SipLeg(Leg):
         self._version = 1
         self._session = int(time.time())
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._pacer = Pacer(media.law, self.line.send)
+        self._pacer = Pacer(media.codec.voice(), self.line.send)
         self._tasks: list[asyncio.Task[None]] = []
         self._answered_at = time.monotonic()
         self._ended_at: float | None = None
@@ -92,7 +93,7 @@ class SipLeg(Leg):
         self._timer.write(response)
         if media is not None:
             self._media = media
-            self.line.keys_type = media.keys_type
+            self.line.codec, self.line.keys_type = media.codec, media.keys_type
             self.line.connect(media.address, self._invite.source[0])
             self.line.is_muted, self.line.is_deaf = not media.hears, media.is_held
             self.line.heard_at = time.monotonic()
@@ -143,7 +144,7 @@ class SipLeg(Leg):
             self._wire.answer(arrived, response)
             return
         try:
-            media = read_offer(request.text, law=self._media.law) if request.body else None
+            media = read_offer(request.text, spoken=self.codec) if request.body else None
             self._timer.hear(request)
             self._answer_offer(arrived, media)
         except NoCommonSound as problem:
@@ -202,7 +203,7 @@ class SipLeg(Leg):
         self._timer.refreshed()
 
     # --- Leg -------------------------------------------------------------------------------------------------------
-    async def play(self, frame: Samples) -> None:
+    async def play(self, frame: Samples | OpusPacket) -> None:
         if not self.line.is_muted:
             self._pacer.put(frame)
 

@@ -1,4 +1,4 @@
-"""What both sides say of their sound: SDP offers and answers (RFC 3264), for G.711 and keys (RFC 4733)."""
+"""What both sides say of their sound: SDP offers and answers (RFC 3264), for sound and keys (RFC 4733)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import dataclasses
 import ipaddress
 
 from aiosipua import SdpMessage, SdpNegotiationError, negotiate_sdp, parse_sdp, serialize_sdp
+from aiosipua.sdp import MediaDescription
 
-from voice.telephony.g711 import PCMA, PCMU, Law
+from voice.telephony.sip.codecs import Codec, choose
 
 KEYS = "telephone-event"
 HEARS = {"sendrecv", "recvonly"}
@@ -24,9 +25,10 @@ class Media:
     """What the other side wants."""
 
     address: tuple[str, int]
-    law: Law
+    codec: Codec
     keys_type: int | None
     """The payload type of pressed keys; None where they are not sent."""
+    keys_clock_hz: int
     hears: bool
     speaks: bool
     """What it says to us otherwise is music for one who waits."""
@@ -37,8 +39,8 @@ class Media:
         return not (self.hears and self.speaks)
 
 
-def read_offer(text: str, *, law: Law | None = None) -> Media:
-    """Read an offer; `law` is the one spoken so far.
+def read_offer(text: str, *, spoken: str | None = None) -> Media:
+    """Read an offer; `spoken` is the codec spoken so far.
 
     Raises:
         NoCommonSound
@@ -52,10 +54,9 @@ def read_offer(text: str, *, law: Law | None = None) -> Media:
         raise NoCommonSound("no sound is offered")
     if audio.proto != "RTP/AVP":
         raise NoCommonSound(f"{audio.proto[:20]} is not spoken")
-    wanted = (law,) if law else (PCMU, PCMA)
-    chosen = next((each for codec in audio.codecs for each in wanted if codec.payload_type == each.payload_type), None)
+    chosen = choose(audio, spoken=spoken)
     if chosen is None:
-        raise NoCommonSound("neither law of G.711 is offered")
+        raise NoCommonSound(f"{spoken} is not offered again" if spoken else "neither Opus nor G.711 is offered")
     host, port = offer.rtp_address
     try:
         address = ipaddress.IPv4Address(host)
@@ -68,15 +69,25 @@ def read_offer(text: str, *, law: Law | None = None) -> Media:
     if direction not in audio.attributes and directions:
         direction = directions[0]
         audio.attributes[direction] = []
-    keys = (each for each in audio.codecs if each.encoding_name.lower() == KEYS and each.clock_rate == 8000)
+    keys_type, keys_clock_hz = _find_keys(audio, chosen)
     return Media(
         address=(host, port),
-        law=chosen,
-        keys_type=next((each.payload_type for each in keys), None),
+        codec=chosen,
+        keys_type=keys_type,
+        keys_clock_hz=keys_clock_hz,
         hears=direction in HEARS and host != NOWHERE,
         speaks=direction in SPEAKS,
         offer=offer,
     )
+
+
+def _find_keys(audio: MediaDescription, codec: Codec) -> tuple[int | None, int]:
+    """Return payload type and clock of pressed keys: they share the sound's clock where the offer lets them."""
+    clocks = {each.clock_rate: each.payload_type for each in audio.codecs if each.encoding_name.lower() == KEYS}
+    for clock_hz in (codec.clock_hz, 8000):
+        if clock_hz in clocks:
+            return clocks[clock_hz], clock_hz
+    return None, codec.clock_hz
 
 
 def write_answer(media: Media, *, host: str, port: int, session: int, version: int) -> str:
@@ -90,15 +101,22 @@ def write_answer(media: Media, *, host: str, port: int, session: int, version: i
             media.offer,
             host,
             port,
-            [media.law.payload_type],
-            dtmf_payload_type=media.keys_type or 0,
+            [media.codec.payload_type],
+            dtmf_payload_type=0,
             session_id=str(session),
             session_name="Warmline",
         )
     except SdpNegotiationError as problem:
         raise NoCommonSound(str(problem)) from None
     answer.origin.session_version = str(version)
-    for each in answer.media:
-        if "ptime" in each.attributes:
-            each.attributes["ptime"] = ["20"]
+    sound = next(each for each in answer.media if each.media == "audio")
+    sound.attributes["ptime"] = ["20"]
+    sound.attributes["rtpmap"] = [f"{media.codec.payload_type} {media.codec.rtpmap}"]
+    formats = [f"{media.codec.payload_type} {media.codec.fmtp}"] if media.codec.fmtp else []
+    if media.keys_type is not None:
+        sound.formats.append(str(media.keys_type))
+        sound.attributes["rtpmap"].append(f"{media.keys_type} {KEYS}/{media.keys_clock_hz}")
+        formats.append(f"{media.keys_type} 0-15")
+    if formats:
+        sound.attributes["fmtp"] = formats
     return serialize_sdp(answer)

@@ -13,20 +13,17 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-import numpy as np
-
 from voice.telephony.arrivals import unwrap
-from voice.telephony.g711 import FRAME_SAMPLES, Law
+from voice.telephony.g711 import FRAME_SAMPLES
 from voice.telephony.legs import Event, Key, Sound
+from voice.telephony.sip.codecs import Codec
 
 HEADER = struct.Struct("!BBHLL")
 VERSION = 2 << 6
 MARKER = 0x80
 LONGEST_PACKET_BYTES = 1_500
-LONGEST_PIECE_SAMPLES = 8_000
 DIGITS = "0123456789*#ABCD"
 """By RFC 4733's number of the event."""
-NO_SAMPLES = np.zeros(0, np.float32)
 
 
 class NoPortLeft(Exception):
@@ -36,14 +33,14 @@ class NoPortLeft(Exception):
 class RtpLine(asyncio.DatagramProtocol):
     """Both directions of one call's sound."""
 
-    def __init__(self, *, law: Law, keys_type: int | None, hear: Callable[[Event], None]) -> None:
+    def __init__(self, *, codec: Codec, keys_type: int | None, hear: Callable[[Event], None]) -> None:
         self.port = 0
         self.is_muted = False
         """Whether nothing is sent: our time passes all the same."""
         self.is_deaf = False
         """Whether what comes is taken for silence."""
         self.heard_at = time.monotonic()
-        self.law = law
+        self.codec = codec
         self.keys_type = keys_type
         self._hear = hear
         self._transport: asyncio.DatagramTransport | None = None
@@ -88,7 +85,7 @@ class RtpLine(asyncio.DatagramProtocol):
         if address[0] not in self._hosts or (packet := _read(data)) is None:
             return
         payload_type, sequence, timestamp, source, payload = packet
-        if payload_type not in (self.law.payload_type, self.keys_type) and not payload_type == 13:
+        if payload_type not in (self.codec.payload_type, self.keys_type) and not payload_type == 13:
             return
         self._to = address[:2]  # behind a NAT its own description does not lead to it
         self.heard_at = time.monotonic()
@@ -96,11 +93,11 @@ class RtpLine(asyncio.DatagramProtocol):
             self._begin(source, sequence, timestamp)
         self._sequence = unwrap(sequence + self._shift_sequence, after=self._sequence, bits=16)
         position = unwrap(timestamp + self._shift_position, after=self._position, bits=32)
-        samples = NO_SAMPLES
-        if payload_type == self.law.payload_type and 0 < len(payload) <= LONGEST_PIECE_SAMPLES:
+        piece = self.codec.decode(payload) if payload_type == self.codec.payload_type else None
+        if piece is not None:
             self._position = position
-            samples = np.zeros(len(payload), np.float32) if self.is_deaf else self.law.decode(payload)
-        self._hear(Sound(self._sequence, position, samples, self.heard_at))
+            piece = self.codec.silence(piece) if self.is_deaf else piece
+        self._hear(Sound(self._sequence, position // self.codec.ticks, piece, self.heard_at))
         if payload_type == self.keys_type and not self.is_deaf:
             self._hear_key(payload, timestamp)
 
@@ -108,7 +105,8 @@ class RtpLine(asyncio.DatagramProtocol):
         """Go on counting where another source takes over: after a hold, or put through by its PBX."""
         self._source = source
         self._shift_sequence = self._sequence + 1 - sequence
-        self._shift_position = (self._position + FRAME_SAMPLES if self._position >= 0 else 0) - timestamp
+        follows = self._position + FRAME_SAMPLES * self.codec.ticks if self._position >= 0 else 0
+        self._shift_position = follows - timestamp
         self._key_at = -1
 
     def _hear_key(self, payload: bytes, timestamp: int) -> None:
@@ -118,16 +116,17 @@ class RtpLine(asyncio.DatagramProtocol):
             self._hear(Key(DIGITS[payload[0]]))
 
     # --- out -------------------------------------------------------------------------------------------------------
-    def send(self, payload: bytes) -> None:
-        """Send a frame of 20 ms."""
-        self._time = (self._time + FRAME_SAMPLES) & 0xFFFFFFFF
+    def send(self, payload: bytes, samples: int = FRAME_SAMPLES) -> None:
+        """Send a frame of so many samples at 8 kHz."""
+        begins_at = self._time
+        self._time = (begins_at + samples * self.codec.ticks) & 0xFFFFFFFF
         if self.is_muted or self._to is None or self._transport is None or self._transport.is_closing():
             self._begins = True
             return
         self._sent = (self._sent + 1) & 0xFFFF
         mark = MARKER if self._begins else 0
         self._begins = False
-        header = HEADER.pack(VERSION, self.law.payload_type | mark, self._sent, self._time, self._ssrc)
+        header = HEADER.pack(VERSION, self.codec.payload_type | mark, self._sent, begins_at, self._ssrc)
         self._transport.sendto(header + payload, self._to)
 
 
