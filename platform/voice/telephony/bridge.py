@@ -20,7 +20,7 @@ from gpu_workers import protocol
 from gpu_workers.protocol import CloseCode, Kind
 from voice.frames import SideClosed
 from voice.relay import run_until_first
-from voice.telephony.legs import Key, Leg, Sound, TransferRefused
+from voice.telephony.legs import Key, Leg, LineReport, Sound, TransferRefused
 from voice.telephony.ringing import ring
 from voice.telephony.transcoding import both_ways
 from voice.times import DurationHistogram
@@ -71,6 +71,8 @@ class Figures:
     bridge_ms_p50: float | None
     bridge_ms_p99: float | None
     """From a piece of sound, of either side, until it is written to the other; without what filters and Opus hold."""
+    report: LineReport | None = None
+    """What the other side says of the line."""
 
 
 class LegRecord(Protocol):
@@ -118,6 +120,7 @@ class Bridge:
             jitter_ms=arrivals.jitter_seconds * 1000,
             bridge_ms_p50=self._delays.percentile(0.5),
             bridge_ms_p99=self._delays.percentile(0.99),
+            report=self._leg.report,
         )
 
     async def hold(self) -> Ending:

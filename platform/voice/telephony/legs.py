@@ -41,6 +41,16 @@ class Key:
 Event = Sound | Key
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class LineReport:
+    """What the other side says of how our sound reaches it."""
+
+    packets_lost: int
+    jitter_ms: float
+    round_trip_ms: float | None
+    """On average; None where it answered none of our reports."""
+
+
 class TransferRefused(Exception):
     """The carrier does not put the call through. The sentence says why."""
 
@@ -53,6 +63,11 @@ class Leg(abc.ABC):
 
     codec: str
     """As RTP names it, of the sound on the wire."""
+
+    @property
+    def report(self) -> LineReport | None:
+        """None where the carrier does not tell."""
+        return None
 
     @abc.abstractmethod
     def __aiter__(self) -> AsyncIterator[Event]: ...

@@ -86,6 +86,23 @@ def test_a_caller_talks_and_hangs_up(sip: SipTelephony, caller: Baresip, acme: T
     assert loud_seconds(caller.heard()) > 1
 
 
+def test_a_caller_who_offers_opus_speaks_it(sip: SipTelephony, acme: Tenant, answers: Answers, tmp_path: Path) -> None:
+    answers("whistle")
+    with baresip(tmp_path / "modern", beeps(1.0), codec="PCMU/8000,opus/48000/2") as modern:
+        modern.dial(NUMBER, at=sip.sip_port)
+        modern.wait_for("CALL_ESTABLISHED")
+        time.sleep(3)
+        modern.tell("sndcode", "4")
+        time.sleep(0.5)
+        modern.tell("hangup")
+        leg = finished(acme)
+        assert (leg.status, leg.end_kind, leg.codec) == ("completed", "caller_hung_up", "opus")
+        assert leg.packets_received and leg.packets_received > 100
+        assert leg.packets_lost == leg.packets_late == leg.frames_concealed == 0
+        assert leg.call is not None and leg.call.turns_count == 1
+        assert loud_seconds(modern.heard()) > 1
+
+
 def test_a_key_reaches_the_agent_which_hangs_up(
     sip: SipTelephony, caller: Baresip, acme: Tenant, answers: Answers
 ) -> None:
@@ -105,7 +122,7 @@ def test_a_caller_on_hold_is_silent_to_the_agent_and_resumes(
     sip: SipTelephony, acme: Tenant, answers: Answers, tmp_path: Path
 ) -> None:
     answers("whistle")
-    with baresip(tmp_path / "holder", beeps(2.0, 5.5), codec="PCMA") as holder:
+    with baresip(tmp_path / "holder", beeps(2.0, 5.5), codec="PCMA/8000") as holder:
         holder.dial(NUMBER, at=sip.sip_port)
         holder.wait_for("CALL_ESTABLISHED")
         time.sleep(1)

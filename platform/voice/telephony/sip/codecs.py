@@ -21,7 +21,7 @@ from voice.telephony.transcoding import OpusVoice
 
 ENGINE_FORMAT = "maxplaybackrate=24000;sprop-maxcapturerate=24000"
 """What engines hear and say: more would be lost."""
-OUR_BITS_PER_SECOND = 32_000
+OUR_BITS_PER_SECOND = 26_000
 """Engines write about so much of Opus, and a little more at times."""
 OUR_FRAME_MS = 40
 """Engines' packets last so long where their coder made one frame of that, which cannot be cut."""

@@ -13,9 +13,10 @@ from aiosipua import Dialog, SipRequest, SipResponse
 from aiosipua.dialog import dialog_matches, remote_cseq_valid
 
 from voice.telephony.g711 import Samples
-from voice.telephony.legs import Event, Leg, TransferRefused
+from voice.telephony.legs import Event, Leg, LineReport, TransferRefused
 from voice.telephony.opus import OpusPacket
 from voice.telephony.pacing import Pacer
+from voice.telephony.sip.keys import PLAIN, RELAY, Way, read_info
 from voice.telephony.sip.media import Media, NoCommonSound, read_offer, write_answer
 from voice.telephony.sip.rtp import RtpLine
 from voice.telephony.sip.timers import SessionTimer
@@ -23,7 +24,7 @@ from voice.telephony.sip.wire import Arrived, NoAnswer, SipWire
 
 log = structlog.get_logger(__name__)
 
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, NOTIFY"
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, NOTIFY, INFO"
 LOOK_SECONDS = 0.25
 TRANSFER_SECONDS = 30.0
 """How long the peer may take to put a caller through."""
@@ -74,15 +75,20 @@ class SipLeg(Leg):
         return (self._ended_at or time.monotonic()) - self._answered_at
 
     @property
+    def report(self) -> LineReport | None:
+        return self.line.rtcp.report
+
+    @property
     def _is_over(self) -> bool:
         return self._ended_at is not None
 
     # --- its beginning ---------------------------------------------------------------------------------------------
     def accept(self) -> None:
         """Take the call. The line is open."""
-        self.line.connect(self._media.address, self._invite.source[0])
+        self.line.connect(self._media.address, self._invite.source[0], control=self._media.control)
         self._tasks = [
             asyncio.create_task(self._pacer.run(), name="play"),
+            asyncio.create_task(self.line.tell(), name="tell of the line"),
             asyncio.create_task(self._watch(), name="watch"),
         ]
         self._answer_offer(self._invite, self._media)
@@ -94,7 +100,7 @@ class SipLeg(Leg):
         if media is not None:
             self._media = media
             self.line.codec, self.line.keys_type = media.codec, media.keys_type
-            self.line.connect(media.address, self._invite.source[0])
+            self.line.connect(media.address, self._invite.source[0], control=media.control)
             self.line.is_muted, self.line.is_deaf = not media.hears, media.is_held
             self.line.heard_at = time.monotonic()
             if media.is_held:
@@ -131,6 +137,8 @@ class SipLeg(Leg):
                 case "NOTIFY":
                     self._refuse(arrived, 200, "OK")
                     self._hear_of_transfer(request)
+                case "INFO":
+                    self._take_info(arrived)
                 case "OPTIONS":
                     self._refuse(arrived, 200, "OK")
                 case _:
@@ -150,6 +158,22 @@ class SipLeg(Leg):
         except NoCommonSound as problem:
             log.info("sip.no_common_sound", problem=str(problem))
             self._refuse(arrived, 488, "Not Acceptable Here")
+
+    def _take_info(self, arrived: Arrived) -> None:
+        """Take a key; an INFO without a body asks whether we are there."""
+        request = arrived.request
+        kind = (request.get_header("content-type") or "").partition(";")[0].strip().lower()
+        if not request.body:
+            self._refuse(arrived, 200, "OK")
+        elif kind not in (RELAY, PLAIN):
+            response = self._respond(arrived, 415, "Unsupported Media Type")
+            response.headers.set_single("Accept", f"{RELAY}, {PLAIN}")
+            self._wire.answer(arrived, response)
+        elif (digit := read_info(kind, request.text)) is None:
+            self._refuse(arrived, 400, "No Such Key")
+        else:
+            self._refuse(arrived, 200, "OK")
+            self.line.press(digit, Way.INFO)
 
     def _hear_of_transfer(self, request: SipRequest) -> None:
         status = FRAGMENT.match(request.text)

@@ -9,11 +9,11 @@ from aiosipua import SdpMessage, SdpNegotiationError, negotiate_sdp, parse_sdp, 
 from aiosipua.sdp import MediaDescription
 
 from voice.telephony.sip.codecs import Codec, choose
+from voice.telephony.sip.rtp import NOWHERE
 
 KEYS = "telephone-event"
 HEARS = {"sendrecv", "recvonly"}
 SPEAKS = {"sendrecv", "sendonly"}
-NOWHERE = "0.0.0.0"  # noqa: S104  (an old way to hold a call)
 
 
 class NoCommonSound(Exception):
@@ -25,6 +25,8 @@ class Media:
     """What the other side wants."""
 
     address: tuple[str, int]
+    control: tuple[str, int] | None
+    """Where it wants RTCP; None: where its sound goes."""
     codec: Codec
     keys_type: int | None
     """The payload type of pressed keys; None where they are not sent."""
@@ -72,6 +74,7 @@ def read_offer(text: str, *, spoken: str | None = None) -> Media:
     keys_type, keys_clock_hz = _find_keys(audio, chosen)
     return Media(
         address=(host, port),
+        control=_find_control(audio, host, port),
         codec=chosen,
         keys_type=keys_type,
         keys_clock_hz=keys_clock_hz,
@@ -79,6 +82,18 @@ def read_offer(text: str, *, spoken: str | None = None) -> Media:
         speaks=direction in SPEAKS,
         offer=offer,
     )
+
+
+def _find_control(audio: MediaDescription, host: str, port: int) -> tuple[str, int] | None:
+    if "rtcp-mux" in audio.attributes:
+        return None
+    told = (audio.attributes.get("rtcp") or [""])[0].split()  # RFC 3605: a port, and perhaps IN IP4 and an address
+    if not told or not told[0].isdecimal() or not 0 < int(told[0]) < 65536:
+        return host, min(port + 1, 65535)
+    try:
+        return str(ipaddress.IPv4Address(told[3])), int(told[0])
+    except (LookupError, ValueError):
+        return host, int(told[0])
 
 
 def _find_keys(audio: MediaDescription, codec: Codec) -> tuple[int | None, int]:
@@ -119,4 +134,6 @@ def write_answer(media: Media, *, host: str, port: int, session: int, version: i
         formats.append(f"{media.keys_type} 0-15")
     if formats:
         sound.attributes["fmtp"] = formats
+    if media.control is None:
+        sound.attributes["rtcp-mux"] = []
     return serialize_sdp(answer)
