@@ -60,10 +60,13 @@ def cut(packet: OpusPacket) -> list[OpusPacket]:
     return [OpusPacket(_join(packet.data[0], group), samples * len(group)) for group in groups]
 
 
-def lost(like: OpusPacket) -> OpusPacket:
-    """Return about 20 ms without any content, which make a decoder go on with what it heard, and fade."""
+def lost(like: OpusPacket, missing: int = FRAME_SAMPLES) -> OpusPacket:
+    """Return a packet without any content, which makes a decoder go on with what it heard, and fade.
+
+    It lasts about as long as what is missing, and 20 ms at most, or a frame.
+    """
     samples = _FRAME_SAMPLES[like.data[0] >> 3]
-    count = max(1, FRAME_SAMPLES // samples)
+    count = max(1, min(missing, FRAME_SAMPLES) // samples)
     return OpusPacket(bytes([like.data[0] | 3, count]), count * samples)
 
 

@@ -92,7 +92,7 @@ class OpusPieces:
     def make_up(self, missing: int) -> list[OpusPacket]:
         frames = []
         while missing > 0 and self._passed:
-            frames.append(opus.lost(self._passed[-1]))
+            frames.append(opus.lost(self._passed[-1], missing))
             missing -= len(frames[-1])
         return frames
 
