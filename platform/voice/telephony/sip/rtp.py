@@ -28,8 +28,6 @@ HEADER = struct.Struct("!BBHLL")
 VERSION = 2 << 6
 MARKER = 0x80
 LONGEST_PACKET_BYTES = 1_500
-
-
 NOWHERE = "0.0.0.0"  # noqa: S104  (an old way to hold a call)
 
 
@@ -59,6 +57,7 @@ class RtpLine(asyncio.DatagramProtocol):
         self._control_to: tuple[str, int] | None = None
         self._shares_port = False
         self._hosts: set[str] = set()
+        self._control_hosts: set[str] = set()
         self._source = self._key_at = -1
         self._sequence = self._position = -1
         """Of the last packet, as the bridge counts them; -1 before the first."""
@@ -66,7 +65,8 @@ class RtpLine(asyncio.DatagramProtocol):
         self._sent = secrets.randbelow(1 << 15)
         self._time = secrets.randbits(31)
         self._ssrc = secrets.randbits(32)
-        self._sent_at = time.monotonic()
+        self._sent_time, self._sent_at = self._time, time.monotonic()
+        """On our sound's clock, and on ours: when the last frame began, heard or not."""
         self._begins = True
         self.rtcp = Rtcp(self._ssrc)
 
@@ -99,6 +99,7 @@ class RtpLine(asyncio.DatagramProtocol):
         """
         self._to, self._control_to, self._shares_port = address, control, control is None
         self._hosts = {address[0], *others}
+        self._control_hosts = {control[0]} if control else set()
 
     def close(self) -> None:
         self._tell(goodbye=True)
@@ -119,12 +120,12 @@ class RtpLine(asyncio.DatagramProtocol):
         if to is None or to[0] == NOWHERE or transport is None or transport.is_closing():
             return
         at = time.monotonic()
-        now = self._time + int((at - self._sent_at) * self.codec.clock_hz) & 0xFFFFFFFF
+        now = self._sent_time + int((at - self._sent_at) * self.codec.clock_hz) & 0xFFFFFFFF
         transport.sendto(self.rtcp.write(now, at, goodbye=goodbye), to)
 
     def hear_control(self, data: bytes, address: Any) -> None:
         """Take in RTCP, on whichever port it came."""
-        if address[0] in self._hosts and is_rtcp(data) and len(data) <= LONGEST_PACKET_BYTES:
+        if address[0] in self._hosts | self._control_hosts and is_rtcp(data) and len(data) <= LONGEST_PACKET_BYTES:
             if not self._shares_port:
                 self._control_to = address[:2]
             self.rtcp.read(data, time.monotonic(), clock_hz=self.codec.clock_hz)
@@ -191,16 +192,16 @@ class RtpLine(asyncio.DatagramProtocol):
     # --- out -------------------------------------------------------------------------------------------------------
     def send(self, payload: bytes, samples: int = FRAME_SAMPLES) -> None:
         """Send a frame of so many samples at 8 kHz."""
-        begins_at, self._time = self._time, (self._time + samples * self.codec.ticks) & 0xFFFFFFFF
+        self._sent_time, self._sent_at = self._time, time.monotonic()
+        self._time = (self._time + samples * self.codec.ticks) & 0xFFFFFFFF
         if self.is_muted or self._to is None or self._transport is None or self._transport.is_closing():
             self._begins = True
             return
         self._sent = (self._sent + 1) & 0xFFFF
         mark = MARKER if self._begins else 0
         self._begins = False
-        self._sent_at = time.monotonic()
         self.rtcp.sent(len(payload))
-        header = HEADER.pack(VERSION, self.codec.payload_type | mark, self._sent, begins_at, self._ssrc)
+        header = HEADER.pack(VERSION, self.codec.payload_type | mark, self._sent, self._sent_time, self._ssrc)
         self._transport.sendto(header + payload, self._to)
 
 
