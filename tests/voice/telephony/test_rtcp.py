@@ -86,10 +86,13 @@ def test_a_round_trip_is_what_passed_without_the_time_that_the_other_side_took()
     report = rtcp.report
     assert report is not None and (report.packets_lost, report.jitter_ms) == (3, 10)
     assert report.round_trip_ms == pytest.approx(50, abs=20)
+    rtcp.read(receiver_report(last=middle, ago=int(0.02 * 65_536)), 1.0, clock_hz=8000)  # more than can have passed
+    rounded = rtcp.report
+    assert rounded is not None and rounded.round_trip_ms == pytest.approx(report.round_trip_ms / 2, abs=10)
     rtcp.read(receiver_report(lost=-2, last=middle + 99_999_999), 1.0, clock_hz=48_000)
     again = rtcp.report
     assert again is not None and again.packets_lost == 0 and again.jitter_ms == pytest.approx(80 / 48)
-    assert again.round_trip_ms == report.round_trip_ms  # a time that cannot be is none
+    assert again.round_trip_ms == rounded.round_trip_ms  # a time that cannot be is none
 
 
 def test_what_the_other_side_tells_of_its_clock_comes_back_to_it() -> None:

@@ -18,6 +18,8 @@ INTERVAL_SECONDS = 5.0
 SENDER, RECEIVER, DESCRIPTION, GOODBYE = 200, 201, 202, 203
 LONGEST_ROUND_TRIP_SECONDS = 60.0
 """More is a clock that jumped, or a report that answers none of ours."""
+ROUGH_SECONDS = 0.05
+"""Some tell the time that they took in whole milliseconds or worse: it may be more than all that passed."""
 NTP_OFFSET = 2_208_988_800
 """From 1900, where RTCP's time begins, to 1970."""
 _HEAD = struct.Struct("!BBHL")
@@ -161,10 +163,11 @@ class Rtcp:
         self._lost = 0 if lost >= 1 << 23 else lost  # copies make it negative
         self._jitter_ms = jitter / clock_hz * 1000
         if last_report:
-            took_seconds = ((_ntp(time.time()) >> 16) - last_report - ago & 0xFFFFFFFF) / 65536
-            if took_seconds < LONGEST_ROUND_TRIP_SECONDS:
+            took = (_ntp(time.time()) >> 16) - last_report - ago
+            took_seconds = ((took + (1 << 31) & 0xFFFFFFFF) - (1 << 31)) / 65536
+            if -ROUGH_SECONDS < took_seconds < LONGEST_ROUND_TRIP_SECONDS:
                 self._round_trips += 1
-                self._round_trips_ms += took_seconds * 1000
+                self._round_trips_ms += max(0.0, took_seconds) * 1000
 
 
 def _ntp(seconds: float) -> int:
