@@ -2,7 +2,7 @@
 
 A simulated Twilio opens streams and sends a frame of mu-law every 20 ms; the bridge, on a core of its own, makes Opus
 of each and sends it to a stand-in for gateway and worker, which sends it back; the bridge makes mu-law of it again.
-With --lines PCMU or opus it is calls of SIP in its place, once they were answered: RTP, its pace and RTCP.
+Then the same with calls of SIP, once they were answered, by G.711 and by Opus: RTP, its pace and RTCP.
 The delay is of the sound itself: from when a beep was sent until it is heard again, both directions together, with all
 that filters and Opus hold back (7.5 ms a direction). CPU is the kernel's count of the bridge's process.
 Without: the database, which a call asks three times in all.
@@ -38,7 +38,10 @@ ROOT = Path(__file__).resolve().parent.parent
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 SETTLING_SECONDS = 3.0
 BEEP_EACH_FRAMES = 25
+LINES = {"twilio": [1, 10, 20, 30, 40], "PCMU": [1, 10, 20, 30], "opus": [1, 10, 40, 100]}
+"""How many calls at a time each is measured with."""
 COLUMNS = (
+    ("line", 8),
     ("calls", 6),
     ("p50 ms", 8),
     ("p99 ms", 8),
@@ -218,6 +221,7 @@ async def measure(calls: int, seconds: float, lines: str) -> dict[str, Any]:
         bridge.stop()
         echo.stop()
     return {
+        "line": lines,
         "calls": calls,
         "p50_ms": percentile(delays, 0.5),
         "p99_ms": percentile(delays, 0.99),
@@ -231,9 +235,9 @@ async def measure(calls: int, seconds: float, lines: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--calls", type=int, nargs="*", default=[1, 10, 20, 30, 40])
+    parser.add_argument("--calls", type=int, nargs="*", help="at a time, in each round")
     parser.add_argument("--seconds", type=float, default=15.0)
-    parser.add_argument("--lines", choices=("twilio", "PCMU", "PCMA", "opus"), default="twilio")
+    parser.add_argument("--lines", choices=LINES, nargs="*", default=list(LINES))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--bridge", metavar="GATEWAY", help=argparse.SUPPRESS)
     parser.add_argument("--echo", action="store_true", help=argparse.SUPPRESS)
@@ -241,19 +245,21 @@ def main() -> None:
     if arguments.bridge:
         asyncio.run(
             serve_bridge(arguments.bridge)
-            if arguments.lines == "twilio"
-            else serve_lines(arguments.bridge, arguments.lines, arguments.calls[0])
+            if arguments.lines == ["twilio"]
+            else serve_lines(arguments.bridge, arguments.lines[0], arguments.calls[0])
         )
     if arguments.echo:
         asyncio.run(serve_echo())
     if not arguments.json:
         print("".join(f"{name:>{width}}" for name, width in COLUMNS), flush=True)
-    for calls in arguments.calls:
-        found = asyncio.run(measure(calls, arguments.seconds, arguments.lines))
+    rounds = [(lines, calls) for lines in arguments.lines for calls in arguments.calls or LINES[lines]]
+    for lines, calls in rounds:
+        found = asyncio.run(measure(calls, arguments.seconds, lines))
         if arguments.json:
             print(json.dumps(found), flush=True)
             continue
         cells = (
+            lines,
             str(calls),
             *(f"{found[name] or float('nan'):.1f}" for name in ("p50_ms", "p99_ms", "max_ms")),
             f"{100 * found['cpu_share']:.0f}",
