@@ -150,6 +150,13 @@ class Frames(asyncio.Protocol):
             raise SideClosed
         self._write(Opcode.BINARY, message)
 
+    def offer(self, message: bytes) -> bool:
+        """Send a binary message where there is room for it at once; returns whether there was."""
+        if self._writable is not None or not self.is_open:
+            return False
+        self._write(Opcode.BINARY, message)
+        return True
+
     def say_goodbye(self, code: int, reason: str = "") -> None:
         """Begin to close, once, and read no more messages; nothing happens where it has closed already."""
         if self.is_open:

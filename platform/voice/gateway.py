@@ -34,6 +34,7 @@ from voice.ongoing import Fence, OngoingCall
 from voice.options import Options
 from voice.recording import Recordings
 from voice.resuming import come_back
+from voice.rounds import Rounds
 from voice.sockets import CallerSocket, SideLost
 from voice.whereabouts import region_of_request
 
@@ -52,6 +53,7 @@ class Gateway:
         self.pool = pool
         self.backends = backends
         self.quiet_calls = QuietCalls(pool, options)
+        self.rounds = Rounds()
         self.doors = Doors(pool, options)
         self.recordings = Recordings(pool, options)
         self.budgets = Budgets(pool, options)
@@ -207,12 +209,14 @@ class Gateway:
                 again=again,
             )
             self.conversations[call.call_id] = conversation
+            self.rounds.join(conversation, conversation.look)
             if self.says_goodbye:
                 conversation.watch.stop()
             ending = FAILED
             try:
                 ending = await conversation.hold()
             finally:
+                self.rounds.leave(conversation)
                 self.budgets.leave(call.tenant_id)
                 self.quiet_calls.remove(call)
                 writing.cancel()
