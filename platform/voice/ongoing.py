@@ -19,7 +19,7 @@ from gpu_workers.protocol import ToolRun, Utterance
 from provisioning.costs import cost_of
 from provisioning.placing import Place
 from voice.held import HeldSession, now, writable
-from voice.metering import FromCaller, FromWorker
+from voice.metering import from_caller, from_worker
 from voice.talk_clock import TalkClock
 from voice.times import MOST_TURNS, DurationHistogram, Indexes, TurnTimes, turn_times
 
@@ -104,8 +104,8 @@ class OngoingCall:
         self.said: collections.deque[Utterance] = collections.deque(maxlen=REMEMBERED_LINES)
         self.tools_run: list[ToolRun] = []
         self.delays = DurationHistogram()
-        self.from_caller = FromCaller(self.delays)
-        self.from_worker = FromWorker(self.delays, on_metadata=self.hear_worker, on_malformed=self._complain)
+        self.from_caller = from_caller(self.delays)
+        self.from_worker = from_worker(self.delays, on_metadata=self.hear_worker, on_malformed=self._complain)
         self.on_turn: Callable[[], None] | None = None
         """Is called at each new turn, and when a gap is over."""
         self.news = asyncio.Event()
