@@ -48,7 +48,11 @@ async def find_places(
     connection: psycopg.AsyncConnection[Any], *, tenant_id: uuid.UUID, worker: str, region: str
 ) -> list[Place]:
     """Return the ready deployments for a tenant's call: its own before shared ones, near regions before far ones."""
-    async with connection.transaction(), connection.cursor(row_factory=class_row(Place)) as cursor:
+    async with (
+        connection.pipeline(),
+        connection.transaction(),
+        connection.cursor(row_factory=class_row(Place)) as cursor,
+    ):
         await enter_tenant_async(connection, tenant_id)
         await cursor.execute("SELECT * FROM warmline_places(%s)", (worker,))
         places = await cursor.fetchall()

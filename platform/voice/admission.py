@@ -121,7 +121,7 @@ async def admit(pool: AsyncConnectionPool[Any], request: Request, options: Optio
             await lock.execute(statements.LOCK_TENANT if wait else statements.TRY_LOCK_TENANT)
             await asked.execute(statements.ADMISSION_BY[request.kind], {"secret": secret, **limits})
             entered, locked, standing = await door.fetchone(), await lock.fetchone(), await asked.fetchone()
-            if locked is not None and locked[0] is False and entered is not None:
+            if locked is not None and locked[0] == "f" and entered is not None:
                 raise Crowded(entered.tenant_id)
             refusal = _refusal(request, entered, standing)
             # A ticket stays used when its call is refused.

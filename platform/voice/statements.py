@@ -24,8 +24,13 @@ ENTER_BY = {
 """Find the tenant by what the caller came with, and enter it."""
 
 _LOCK_OF_TENANT = f"hashtextextended('calls of ' || {_ENTERED}, 0)"
-LOCK_TENANT = f"SELECT pg_advisory_xact_lock({_LOCK_OF_TENANT})"
-TRY_LOCK_TENANT = f"SELECT pg_try_advisory_xact_lock({_LOCK_OF_TENANT})"
+LOCK_TENANT = f"SELECT set_config('warmline.admits', 't', true), pg_advisory_xact_lock({_LOCK_OF_TENANT})"
+TRY_LOCK_TENANT = f"""
+    SELECT set_config(
+        'warmline.admits', CASE WHEN pg_try_advisory_xact_lock({_LOCK_OF_TENANT}) THEN 't' ELSE 'f' END, true
+    )
+"""
+"""Give 't', or 'f' where another admission of the tenant is under way: then admission asks nothing."""
 
 _SECONDS_LEFT = f"""(
     SELECT allowed.seconds - (
@@ -76,7 +81,7 @@ _ADMISSION = f"""
     LEFT JOIN billing_caps caps ON caps.tenant_id = tenant.id
     JOIN agents_agent agent ON agent.tenant_id = tenant.id
     LEFT JOIN agents_agentversion version ON version.id = agent.live_version_id
-    WHERE tenant.id = {_ENTERED}::uuid AND agent.
+    WHERE current_setting('warmline.admits') = 't' AND tenant.id = {_ENTERED}::uuid AND agent.
 """
 ADMISSION_BY = {
     "ticket": f"""{_ADMISSION.rstrip()}id = (
