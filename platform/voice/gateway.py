@@ -149,6 +149,7 @@ class Gateway:
             can_resume=admitted.can_resume,
         )
         call.region = call.caller_region = admitted.region
+        call.unused_places = list(admitted.places)
         log.info("call.opened", call_id=str(call.call_id), agent=admitted.agent_slug, channel=admitted.channel)
         live.announce(call.tenant_id, "opened", {"id": str(call.call_id), "agent": admitted.agent_slug})
         await self._conduct(caller, admitted, call)

@@ -85,6 +85,8 @@ class OngoingCall:
         self.refused_places: list[dict[str, Any]] = []
         self.places: dict[str, list[Place]] = {}
         """Where its workers can be, by kind, as they were last found."""
+        self.unused_places: list[Place] = []
+        """What admission found: for the first search, a moment later."""
         self.ready: float | None = None
         self.earlier = Earlier()
         self.ended: float | None = None
