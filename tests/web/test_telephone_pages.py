@@ -14,7 +14,7 @@ from tenants.models import AuditEntry, Tenant, User
 from tenants.scope import enter_tenant
 from tests.carriers import twilio as stand_in
 from tests.voice.processes import running
-from tests.voice.telephony.processes import NUMBER, OTHER_NUMBER, TwilioProcess
+from tests.voice.telephony.processes import NUMBER, OTHER_NUMBER, CarrierProcess
 from tests.web import factories, telephone
 from voice.telephony.models import CarrierAccount, DoNotCall, NumberHours, TelephoneNumber
 from voice.telephony.routing import find_tenant_of
@@ -25,14 +25,14 @@ ACCOUNT = {"account_ref": stand_in.ACCOUNT, "token": stand_in.TOKEN}
 
 
 @pytest.fixture(scope="module")
-def twilio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwilioProcess]:
-    process = TwilioProcess(tmp_path_factory.mktemp("twilio"))
+def twilio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CarrierProcess]:
+    process = CarrierProcess(tmp_path_factory.mktemp("twilio"))
     with running(process.process):
         yield process
 
 
 @pytest.fixture(autouse=True)
-def _where(twilio: TwilioProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def _where(twilio: CarrierProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "TWILIO_URL", twilio.url)
 
 

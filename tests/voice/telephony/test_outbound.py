@@ -15,9 +15,8 @@ from agents.models import Agent
 from tenants import people
 from tenants.models import AuditEntry, Tenant, User
 from tenants.scope import enter_tenant
-from tests.carriers.twilio import NUMBERS
 from tests.voice.processes import wait_until
-from tests.voice.telephony.processes import NUMBER, TwilioProcess
+from tests.voice.telephony.processes import NUMBER, OTHER_NUMBER, CarrierProcess
 from voice.telephony import outbound, sweeping
 from voice.telephony.models import OutboundRules, TelephoneLeg, TelephoneNumber
 
@@ -110,7 +109,7 @@ def test_a_call_is_placed_only_where_everything_allows_it(acme: Tenant, alice: U
 
 
 @pytest.fixture
-def placed(twilio: TwilioProcess, acme: Tenant, alice: User, number_of: Connect) -> Callable[..., TelephoneLeg]:
+def placed(twilio: CarrierProcess, acme: Tenant, alice: User, number_of: Connect) -> Callable[..., TelephoneLeg]:
     """A function that has an agent call somebody, and does what the task would."""
 
     def place(mode: str = "whistle", *, to: str = "+12125550177", **how: Any) -> TelephoneLeg:
@@ -136,7 +135,7 @@ def final(acme: Tenant, leg: TelephoneLeg) -> TelephoneLeg:
 
 
 def test_an_agent_calls_somebody_who_answers(
-    twilio: TwilioProcess, acme: Tenant, place: Any, placed: Callable[..., TelephoneLeg]
+    twilio: CarrierProcess, acme: Tenant, place: Any, placed: Callable[..., TelephoneLeg]
 ) -> None:
     leg = placed(steps=[{"hear": 0.3}, {"hang_up": True}])
     sid = twilio.last_call()
@@ -151,7 +150,7 @@ def test_an_agent_calls_somebody_who_answers(
 
 
 def test_a_machine_that_answers_is_hung_up_on(
-    twilio: TwilioProcess, acme: Tenant, placed: Callable[..., TelephoneLeg]
+    twilio: CarrierProcess, acme: Tenant, placed: Callable[..., TelephoneLeg]
 ) -> None:
     leg = final(acme, placed(answered_by="machine_start"))
     assert (leg.status, leg.answered_by, leg.call_id) == ("completed", "machine_start", None)
@@ -171,7 +170,7 @@ def test_what_twilio_refuses_is_told_in_its_words(acme: Tenant, placed: Callable
 
 
 def test_a_program_places_a_call_and_asks_how_it_went(
-    twilio: TwilioProcess, acme: Tenant, rival: Tenant, alice: User, charlie: User, number_of: Connect
+    twilio: CarrierProcess, acme: Tenant, rival: Tenant, alice: User, charlie: User, number_of: Connect
 ) -> None:
     _, agent = number_of("whistle")
     client = Client()
@@ -205,7 +204,7 @@ def test_a_program_places_a_call_and_asks_how_it_went(
     assert client.get(f"/api/telephone-calls/{placed['id']}/", headers=ours).json() == placed
     assert client.get(f"/api/telephone-calls/{placed['id']}/", headers=theirs).status_code == 404
     assert post({"to": "+12125550177"}, theirs).status_code == 404  # the agent is not theirs
-    for body in ({}, {"to": 5}, {"to": "+12125550177", "from": list(NUMBERS.values())[1]}, {"whom": "x"}, []):
+    for body in ({}, {"to": 5}, {"to": "+12125550177", "from": OTHER_NUMBER}, {"whom": "x"}, []):
         assert post(body, ours).status_code == 400
 
 
@@ -215,7 +214,7 @@ def old(acme: Tenant, leg: TelephoneLeg, *, minutes: int) -> None:
 
 
 def test_a_leg_whose_end_was_never_told_is_asked_about(
-    twilio: TwilioProcess, acme: Tenant, placed: Callable[..., TelephoneLeg]
+    twilio: CarrierProcess, acme: Tenant, placed: Callable[..., TelephoneLeg]
 ) -> None:
     leg = final(acme, placed(status="busy"))
     with enter_tenant(acme.id):  # as if the callback had been lost

@@ -26,7 +26,7 @@ from tests.voice import factories
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import wait_until
 from tests.voice.telephony.conftest import Exchange
-from tests.voice.telephony.processes import CALLER, NUMBER, TelephonyProcess, TwilioProcess
+from tests.voice.telephony.processes import CALLER, NUMBER, CarrierProcess, TelephonyProcess
 from voice.reconciliation import differences
 from voice.telephony import prices
 from voice.telephony.models import TelephoneLeg
@@ -53,7 +53,9 @@ def finished(tenant: Tenant, **of: Any) -> TelephoneLeg:
     return the_leg(tenant, **of)
 
 
-def test_a_caller_rings_talks_and_hangs_up(twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect) -> None:
+def test_a_caller_rings_talks_and_hangs_up(
+    twilio: CarrierProcess, acme: Tenant, place: Any, number_of: Connect
+) -> None:
     _, agent = number_of("whistle")
     sid = twilio.call({"hear": 0.5}, {"tone": 0.6}, {"hear": 0.5}, {"hang_up": True})
     seen = twilio.end_of(sid)
@@ -78,7 +80,7 @@ def test_a_caller_rings_talks_and_hangs_up(twilio: TwilioProcess, acme: Tenant, 
 
 
 def test_the_carriers_own_price_corrects_the_estimate_once(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect
+    twilio: CarrierProcess, acme: Tenant, place: Any, number_of: Connect
 ) -> None:
     number_of("whistle")
     twilio.end_of(twilio.call({"hear": 0.3}, {"hang_up": True}))
@@ -101,7 +103,7 @@ def test_the_carriers_own_price_corrects_the_estimate_once(
     ids=["loses messages", "swaps and repeats messages, and babbles"],
 )
 def test_a_stream_in_trouble_is_understood(
-    twilio: TwilioProcess,
+    twilio: CarrierProcess,
     acme: Tenant,
     place: Any,
     number_of: Connect,
@@ -118,7 +120,7 @@ def test_a_stream_in_trouble_is_understood(
 
 
 def test_a_call_that_ends_without_a_goodbye_is_closed_by_the_status(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect
+    twilio: CarrierProcess, acme: Tenant, place: Any, number_of: Connect
 ) -> None:
     number_of("whistle")
     sid = twilio.call({"hear": 0.3}, {"freeze": True})
@@ -128,7 +130,7 @@ def test_a_call_that_ends_without_a_goodbye_is_closed_by_the_status(
     assert "frozen" in twilio.read(sid)["events"]
 
 
-def test_keys_reach_the_agent(twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect) -> None:
+def test_keys_reach_the_agent(twilio: CarrierProcess, acme: Tenant, place: Any, number_of: Connect) -> None:
     number_of("reads_keys")
     sid = twilio.call({"wait": 0.5}, {"keys": "42#"}, {"stay": True})
     assert "Hangup" in twilio.end_of(sid)["requests"][1]["body"]
@@ -138,7 +140,7 @@ def test_keys_reach_the_agent(twilio: TwilioProcess, acme: Tenant, place: Any, n
 
 @pytest.mark.parametrize("person", ["+14155550199", "+14155559999"], ids=["who answers", "who does not answer"])
 def test_a_caller_is_put_through_to_a_person(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect, person: str
+    twilio: CarrierProcess, acme: Tenant, place: Any, number_of: Connect, person: str
 ) -> None:
     number_of("hand_over", forwards_to=person)
     seen = twilio.end_of(twilio.call({"stay": True}))
@@ -153,7 +155,7 @@ def test_a_caller_is_put_through_to_a_person(
 
 
 def test_an_interruption_makes_twilio_forget_what_it_holds(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect
+    twilio: CarrierProcess, acme: Tenant, place: Any, number_of: Connect
 ) -> None:
     number_of("interrupted")
     sid = twilio.call({"wait": 1}, {"hang_up": True})
@@ -161,7 +163,7 @@ def test_an_interruption_makes_twilio_forget_what_it_holds(
 
 
 def test_the_agents_last_words_are_heard_before_the_line_closes(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect
+    twilio: CarrierProcess, acme: Tenant, place: Any, number_of: Connect
 ) -> None:
     number_of("last_words")
     seen = twilio.end_of(twilio.call({"stay": True}))
@@ -169,7 +171,7 @@ def test_the_agents_last_words_are_heard_before_the_line_closes(
 
 
 def test_callers_are_told_when_all_lines_are_busy(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect
+    twilio: CarrierProcess, acme: Tenant, place: Any, number_of: Connect
 ) -> None:
     _, agent = number_of("whistle")
     with enter_tenant(acme.id):
@@ -181,7 +183,7 @@ def test_callers_are_told_when_all_lines_are_busy(
 
 
 def test_outside_its_hours_a_number_says_so_or_has_another_agent(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect
+    twilio: CarrierProcess, acme: Tenant, place: Any, number_of: Connect
 ) -> None:
     never = {0: [(datetime.time(3, 0), datetime.time(3, 0, 1))]}
     number, _ = number_of("whistle", hours=never, outside_message="We are closed.")
@@ -197,13 +199,13 @@ def test_outside_its_hours_a_number_says_so_or_has_another_agent(
 
 
 def test_in_its_hours_a_number_has_its_agent(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect
+    twilio: CarrierProcess, acme: Tenant, place: Any, number_of: Connect
 ) -> None:
     number_of("whistle", hours=ALL_DAY)
     assert twilio.end_of(twilio.call({"hear": 0.3}, {"hang_up": True}))["spoken"] == []
 
 
-def test_an_agent_without_a_version_is_not_in_service(twilio: TwilioProcess, acme: Tenant, number_of: Connect) -> None:
+def test_an_agent_without_a_version_is_not_in_service(twilio: CarrierProcess, acme: Tenant, number_of: Connect) -> None:
     _, agent = number_of("whistle")
     with enter_tenant(acme.id):
         agent.live_version = None
