@@ -109,6 +109,8 @@ class Plivo(network.StandIn):
             "From": call.from_number.lstrip("+"),
             "To": call.to_number.lstrip("+"),
         }
+        if more.get("CallStatus") == "canceled":
+            more["CallStatus"] = "cancel"
         if more.get("AnsweredBy", "").startswith("machine"):
             form["Machine"] = "true"
         return {**form, **{IN_PLIVOS_WORDS[name]: value for name, value in more.items() if name in IN_PLIVOS_WORDS}}
@@ -202,5 +204,6 @@ def sign(url: str, form: dict[str, str], token: str = TOKEN) -> dict[str, str]:
     return {"X-Plivo-Signature-V3": f"b2xk,{signature}", "X-Plivo-Signature-V3-Nonce": nonce}
 
 
+STAND_IN = Plivo
 if __name__ == "__main__":
-    network.run(Plivo)
+    network.run(STAND_IN)

@@ -53,5 +53,6 @@ def sign(url: str, form: dict[str, str], token: str = SIGNING_KEY) -> dict[str, 
     return {"X-SignalWire-Signature": RequestValidator(token).compute_signature(url, form)}
 
 
+STAND_IN = SignalWire
 if __name__ == "__main__":
-    network.run(SignalWire)
+    network.run(STAND_IN)

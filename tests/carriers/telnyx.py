@@ -173,5 +173,6 @@ def sign(url: str, form: dict[str, str], token: str = "", *, at: float | None = 
     return {"Telnyx-Signature-Ed25519": base64.b64encode(signature).decode(), "Telnyx-Timestamp": timestamp}
 
 
+STAND_IN = Telnyx
 if __name__ == "__main__":
-    network.run(Telnyx)
+    network.run(STAND_IN)

@@ -113,6 +113,7 @@ def known(acme: Tenant) -> dict[str, object]:
             "appointment_id": appointment.pk,
             "service_id": service.pk,
             "number_id": number.pk,
+            "carrier": "signalwire",
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,9 +23,11 @@ from tests.voice.telephony.processes import (
     telephone_exchange,
 )
 from tests.web.web_process import WebProcess
-from voice.telephony import numbers
-from voice.telephony.models import TelephoneNumber
+from voice.telephony import numbers, outbound
+from voice.telephony.models import TelephoneLeg, TelephoneNumber
 
+ALWAYS = {"calls_from": datetime.time(0), "calls_until": datetime.time(23, 59, 59), "weekdays": []}
+"""Hours in which agents may call."""
 Exchange = tuple[Carriers, TelephonyProcess, WebProcess]
 
 
@@ -70,3 +73,19 @@ def number_of(peer: CarrierProcess, acme: Tenant, alice: User) -> Callable[..., 
             return number, agent
 
     return connect
+
+
+@pytest.fixture
+def placed(peer: CarrierProcess, acme: Tenant, alice: User, number_of: Any) -> Callable[..., TelephoneLeg]:
+    """A function that has an agent call somebody, and does what the task would."""
+
+    def place(mode: str = "whistle", *, to: str = "+12125550177", **how: Any) -> TelephoneLeg:
+        number, agent = number_of(mode)
+        peer.answer_with(**{"steps": [{"stay": True}], "answered_by": "human", "status": "in-progress", **how})
+        with enter_tenant(acme.id):
+            outbound.agree_to_rules(**ALWAYS, actor=alice)
+            leg = outbound.place_call(agent=agent, to=to, number=number, placed_by=alice)
+        outbound.dial(tenant_id=str(acme.id), leg_id=str(leg.pk))
+        return leg
+
+    return place
