@@ -147,9 +147,10 @@ def things_of(tenant: Tenant, owner: User) -> dict[str, Any]:
             "number_id": number.pk,
             "entry_id": entry.pk,
             "tenant_id": tenant.pk,
-            # Names that are nobody's own: a plan that is not for sale, a backend that has no accounts.
+            # Names that are nobody's own: a plan that is not for sale, what has no accounts.
             "plan_slug": "house",
             "backend": "local",
+            "carrier": "sip",
             "account_id": account.pk,
         }
 

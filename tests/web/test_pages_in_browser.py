@@ -56,7 +56,6 @@ NO_PAGES = {
     "withdraw_invitation",
     "revoke_api_key",
     "remove_service_key",
-    "account_save",
     "call_place",
     "outbound_agree",
     "outbound_withdraw",

@@ -119,12 +119,15 @@ class NumberForm(forms.Form):
 class AccountForm(forms.Form):
     """What a carrier's console shows of an account."""
 
-    def __init__(self, data: Any = None, *, carrier: str) -> None:
+    def __init__(self, data: Any = None, *, carrier: str, account: CarrierAccount | None = None) -> None:
         super().__init__(data)
         for each in CARRIERS[carrier].credentials:
             widget = forms.PasswordInput if each.is_secret else forms.TextInput
             self.fields[each.field] = forms.CharField(
-                max_length=128, label=each.label, widget=widget(attrs={"autocomplete": "off", "spellcheck": "false"})
+                max_length=128,
+                label=each.label,
+                widget=widget(attrs={"autocomplete": "off", "spellcheck": "false"}),
+                initial=getattr(account, each.field, "") if not each.is_secret else "",
             )
 
 
@@ -198,7 +201,8 @@ def carrier_account(request: TenantRequest, carrier: str) -> HttpResponse:
     if carrier not in CARRIERS:
         raise Http404
     name = Carrier(carrier).label
-    form = AccountForm(request.POST if request.method == "POST" else None, carrier=carrier)
+    account = account_of(carrier)
+    form = AccountForm(request.POST if request.method == "POST" else None, carrier=carrier, account=account)
     if request.method == "POST" and form.is_valid():
         try:
             _, is_known = journeys.save_account(carrier=carrier, actor=request.user, **form.cleaned_data)
@@ -214,7 +218,7 @@ def carrier_account(request: TenantRequest, carrier: str) -> HttpResponse:
         "carrier": carrier,
         "name": name,
         "where": CARRIERS[carrier].where,
-        "account": account_of(carrier),
+        "account": account,
         "form": form,
     }
     return TemplateResponse(request, "web/telephone/account.html", context, status=422 if form.errors else 200)
@@ -232,7 +236,9 @@ def carrier_account_remove(request: TenantRequest, carrier: str) -> HttpResponse
 @tenant_access(Role.DEVELOPER)
 @require_http_methods(["GET", "POST"])
 def number_new(request: TenantRequest) -> HttpResponse:
-    form = NumberForm(request.POST or None, is_new=True, initial={"number": request.GET.get("number", "")})
+    account = CarrierAccount.objects.first()
+    initial = {"number": request.GET.get("number", ""), "carrier": account.carrier if account else Carrier.TWILIO}
+    form = NumberForm(request.POST or None, is_new=True, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
             added = journeys.add_number(
@@ -270,9 +276,12 @@ def number(request: TenantRequest, number_id: uuid.UUID) -> HttpResponse:
 
 
 def _number_page(request: TenantRequest, found: TelephoneNumber | None, form: NumberForm) -> HttpResponse:
-    carriers = [each.carrier for each in CarrierAccount.objects.all()] if found is None else [found.carrier]
-    webhooks = [(Carrier(each).label, webhook(each, "voice")) for each in carriers if each in CARRIERS]
-    context = {"number": found, "form": form, "webhooks": webhooks}
+    context = {
+        "number": found,
+        "form": form,
+        "has_account": CarrierAccount.objects.exists(),
+        "webhook": webhook(found.carrier, "voice") if found is not None and found.carrier in CARRIERS else "",
+    }
     return TemplateResponse(request, "web/telephone/number.html", context, status=422 if form.errors else 200)
 
 
