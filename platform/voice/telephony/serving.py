@@ -19,12 +19,12 @@ from websockets.exceptions import ConnectionClosed
 from config import env
 from voice.telephony.bridge import Bridge, Ending
 from voice.telephony.carriers import CARRIERS
-from voice.telephony.carriers.contract import Dialect
-from voice.telephony.carriers.stream import NotAStream, StreamLeg, started
+from voice.telephony.dialects import Dialect
 from voice.telephony.ending import LEGS_GROUP
 from voice.telephony.legs import Leg
 from voice.telephony.records import StoredLeg
 from voice.telephony.routing import read_leg_token
+from voice.telephony.streams import NotAStream, StreamLeg, started
 from voice.tickets import call_address
 
 log = structlog.get_logger(__name__)

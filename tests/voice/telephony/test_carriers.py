@@ -37,11 +37,12 @@ from tests.voice.telephony.test_outbound import final
 from tests.voice.telephony.test_twilio import finished, the_leg
 from voice.reconciliation import differences
 from voice.telephony import numbers, outbound, prices, sweeping
-from voice.telephony.carriers import CARRIERS, plivo, telnyx
-from voice.telephony.carriers.stream import StreamLeg, started
+from voice.telephony.carriers import CARRIERS, plivo
+from voice.telephony.dialects import TELNYX
 from voice.telephony.g711 import PCMA
 from voice.telephony.legs import Sound
 from voice.telephony.models import Carrier, CarrierAccount, TelephoneLeg
+from voice.telephony.streams import StreamLeg, started
 
 Connect = Callable[..., Any]
 at_each_carrier = pytest.mark.parametrize("carrier", list(STAND_INS))
@@ -306,7 +307,7 @@ def test_a_law_and_longer_pieces_are_heard_as_they_come() -> None:
         heard: list[Sound] = []
 
         async def take(connection: ServerConnection) -> None:
-            leg = StreamLeg(connection, await started(connection, telnyx.DIALECT), telnyx.DIALECT)
+            leg = StreamLeg(connection, await started(connection, TELNYX), TELNYX)
             heard.extend([each async for each in leg if isinstance(each, Sound)])
             codecs.append(leg.codec)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from voice.telephony import dialects
 from voice.telephony.carriers import plivo, telnyx, twilio, twiml
 from voice.telephony.carriers.contract import HostedCarrier
 from voice.telephony.models import Carrier, CarrierAccount
@@ -10,7 +11,7 @@ CARRIERS: dict[str, HostedCarrier] = {
     Carrier.TWILIO: HostedCarrier(
         api=twilio,
         markup=twiml,
-        dialect=twilio.DIALECT,
+        dialect=dialects.TWILIO,
         is_signed=twilio.is_signed,
         read=twiml.read,
         credentials=twilio.CREDENTIALS,
@@ -20,7 +21,7 @@ CARRIERS: dict[str, HostedCarrier] = {
     Carrier.SIGNALWIRE: HostedCarrier(
         api=twilio,
         markup=twiml,
-        dialect=twilio.DIALECT,
+        dialect=dialects.TWILIO,
         is_signed=twilio.is_signed_by_signalwire,
         read=twiml.read,
         credentials=twilio.SIGNALWIRE_CREDENTIALS,
@@ -30,7 +31,7 @@ CARRIERS: dict[str, HostedCarrier] = {
     Carrier.TELNYX: HostedCarrier(
         api=telnyx,
         markup=twiml,
-        dialect=telnyx.DIALECT,
+        dialect=dialects.TELNYX,
         is_signed=telnyx.is_signed,
         read=twiml.read,
         credentials=telnyx.CREDENTIALS,
@@ -40,7 +41,7 @@ CARRIERS: dict[str, HostedCarrier] = {
     Carrier.PLIVO: HostedCarrier(
         api=plivo,
         markup=plivo,
-        dialect=plivo.DIALECT,
+        dialect=dialects.PLIVO,
         is_signed=plivo.is_signed,
         read=plivo.read,
         credentials=plivo.CREDENTIALS,

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.http import HttpRequest, QueryDict
 from django.urls import reverse
 
+from voice.telephony.dialects import Dialect
 from voice.telephony.models import CarrierAccount, TelephoneLeg
 
 RING_SECONDS = 30
@@ -111,28 +112,6 @@ class Markup(Protocol):
         """Say something, and hang up."""
 
     def hang_up(self) -> str: ...
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Dialect:
-    """The messages of a carrier's stream: JSON, mu-law of 8 kHz in base64. Only where they differ."""
-
-    stream_id: str
-    """What the carrier calls the stream, in the start or beside it, and in each message."""
-    call_ref: str
-    """The call's name in the start."""
-    media: str
-    """To the carrier; STREAM, PAYLOAD and NAME stand for what they say."""
-    mark: str
-    clear: str
-    parameters: str = ""
-    """Where the start has the parameters of the markup. Empty: they come in the address."""
-    media_format: str = "mediaFormat"
-    sample_rate: str = "sampleRate"
-    played: str = "mark"
-    """The message that says that a mark was reached."""
-    cleared: str = ""
-    """The message that says that all was forgotten; without one, marks that were forgotten come back too."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

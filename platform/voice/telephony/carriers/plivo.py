@@ -23,7 +23,6 @@ from voice.telephony.carriers.contract import (
     CallState,
     CarrierRefused,
     Credential,
-    Dialect,
     Said,
     read_seconds,
     webhook,
@@ -33,15 +32,6 @@ from voice.telephony.carriers.rest import ask
 from voice.telephony.models import CarrierAccount, TelephoneLeg
 
 LISTED_AT_ONCE, MOST_LISTED = 20, 500
-DIALECT = Dialect(
-    stream_id="streamId",
-    call_ref="callId",
-    media='{"event":"playAudio","media":{"contentType":"audio/x-mulaw","sampleRate":8000,"payload":"PAYLOAD"}}',
-    mark='{"event":"checkpoint","streamId":STREAM,"name":"NAME"}',
-    clear='{"event":"clearAudio","streamId":STREAM}',
-    played="playedStream",
-    cleared="clearedAudio",
-)
 CREDENTIALS = (
     Credential(
         "account_ref", "Auth ID", r"[MS]A[0-9A-Z]{18}", "An auth ID is MA or SA and 18 capital letters and digits."

@@ -23,7 +23,6 @@ from voice.telephony.carriers.contract import (
     CallState,
     CarrierRefused,
     Credential,
-    Dialect,
     webhook,
 )
 from voice.telephony.carriers.rest import ask
@@ -32,16 +31,6 @@ from voice.telephony.models import CarrierAccount, TelephoneLeg
 SIGNED_WITHIN_SECONDS = 300
 """An older signature was heard by somebody else first."""
 MOST_LISTED = 250
-DIALECT = Dialect(
-    stream_id="stream_id",
-    call_ref="call_control_id",
-    parameters="custom_parameters",
-    media_format="media_format",
-    sample_rate="sample_rate",
-    media='{"event":"media","media":{"payload":"PAYLOAD"}}',
-    mark='{"event":"mark","mark":{"name":"NAME"}}',
-    clear='{"event":"clear"}',
-)
 STREAM_ATTRIBUTES = {"codec": "PCMU", "bidirectionalMode": "rtp", "bidirectionalCodec": "PCMU"}
 CREDENTIALS = (
     Credential(

@@ -16,19 +16,11 @@ from twilio.http.response import Response
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
-from voice.telephony.carriers.contract import RING_SECONDS, STATUSES, CallState, Credential, Dialect, webhook
+from voice.telephony.carriers.contract import RING_SECONDS, STATUSES, CallState, Credential, webhook
 from voice.telephony.carriers.rest import TIMEOUT_SECONDS, refused, unreachable
 from voice.telephony.models import Carrier, CarrierAccount, TelephoneLeg
 
 SDK_URL = "https://api.twilio.com"
-DIALECT = Dialect(
-    stream_id="streamSid",
-    call_ref="callSid",
-    parameters="customParameters",
-    media='{"event":"media","streamSid":STREAM,"media":{"payload":"PAYLOAD"}}',
-    mark='{"event":"mark","streamSid":STREAM,"mark":{"name":"NAME"}}',
-    clear='{"event":"clear","streamSid":STREAM}',
-)
 CREDENTIALS = (
     Credential(
         "account_ref",

@@ -1,7 +1,7 @@
 """A carrier's media stream as a leg: JSON over a WebSocket that the carrier opens, mu-law inside.
 
-Source: Twilio's documentation, "Media Streams: WebSocket messages"; others' messages are of the same kind, and a
-Dialect says in what they differ. They are numbered; what is not of its form, or for another stream, is let go.
+A Dialect says what the messages look like. They are numbered; what is not of its form, or for another stream, is let
+go. It knows neither webhooks nor the database.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from voice.telephony.carriers.contract import Dialect
+from voice.telephony.dialects import Dialect
 from voice.telephony.g711 import FRAME_SECONDS, PCMA, PCMU, RATE_HZ, Law, Samples
 from voice.telephony.legs import Event, Key, Leg, Sound
 from voice.telephony.pacing import Trim
