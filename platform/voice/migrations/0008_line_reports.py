@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('voice', '0006_telephone'),
+        ('voice', '0007_carriers'),
     ]
 
     operations = [
