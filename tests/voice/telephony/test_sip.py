@@ -72,9 +72,10 @@ def connect(acme: Tenant, alice: User) -> Answers:
     def connect(mode: str = "whistle", hours: Any = None, **settings: Any) -> None:
         with enter_tenant(acme.id):
             agent = factories.create_agent(prompt=f"mode: {mode}", tools=("hand_off",))
-            numbers.add_number(
+            number = numbers.add_number(
                 number=NUMBER, carrier="sip", agent=agent, settings=settings, hours=hours or {}, actor=alice
             )
+            numbers.confirm_number(number=number, actor=None)
 
     return connect
 
