@@ -1,4 +1,4 @@
-"""`manage.py confirm_number`: let the calls of a number that a SIP trunk brings come to the tenant that asked for it."""
+"""`manage.py confirm_number`: let the calls of a number that a SIP trunk brings come to a tenant that asked for it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Command(BaseCommand):
                 raise CommandError(f"There is no tenant {options['tenant']!r}.")
             number = TelephoneNumber.objects.filter(tenant=tenant, number=wanted).first()
             if number is None:
-                raise CommandError(f"{tenant.name} has not asked for {wanted}: it is added on its page Telephone first.")
+                raise CommandError(f"{tenant.name} has not asked for {wanted}: add it on its page Telephone first.")
             try:
                 numbers.confirm_number(number=number, actor=None)
             except numbers.NumberTaken as problem:
