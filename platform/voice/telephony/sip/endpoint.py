@@ -14,6 +14,7 @@ from prometheus_client import Counter
 
 from voice.telephony.models import TelephoneLeg
 from voice.telephony.routing import CallDeclined
+from voice.telephony.saying import say_only
 from voice.telephony.serving import Telephony
 from voice.telephony.sip.answering import NoSuchNumber, Rung, finish, ring
 from voice.telephony.sip.door import Door
@@ -178,11 +179,11 @@ class SipEndpoint:
             except NoPortLeft:
                 log.warning("sip.no_port_left")
                 self._settle(ringing, 503, "Service Unavailable")
-                await finish(rung.record, status=TelephoneLeg.Status.FAILED)
+                await finish(rung, status=TelephoneLeg.Status.FAILED)
                 return
             if ringing.is_cancelled:
                 leg.line.close()
-                await finish(rung.record, status=TelephoneLeg.Status.CANCELLED)
+                await finish(rung, status=TelephoneLeg.Status.CANCELLED)
                 return
         except NoCommonSound as problem:
             log.info("sip.no_common_sound", problem=str(problem))
@@ -209,11 +210,15 @@ class SipEndpoint:
         try:
             leg.accept()
             self._ringing.pop(_name_of(ringing.arrived.request), None)
-            await self._telephony.hold(leg, rung.record, rung.ticket)
+            if rung.words:
+                await rung.record.answered()
+                await say_only(leg, rung.words)
+            else:
+                await self._telephony.hold(leg, rung.record, rung.ticket)
         finally:
             await leg.hang_up()
             del self._legs[name]
-            await finish(rung.record, status=TelephoneLeg.Status.COMPLETED, seconds=math.ceil(leg.seconds))
+            await finish(rung, status=TelephoneLeg.Status.COMPLETED, seconds=math.ceil(leg.seconds))
 
     def _ports(self) -> list[int]:
         """Return the ports for sound, the one that was free longest first: late packets find no other's call."""

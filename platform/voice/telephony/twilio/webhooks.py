@@ -20,10 +20,9 @@ from django.views.decorators.http import require_POST
 from twilio.request_validator import RequestValidator
 from twilio.twiml.voice_response import Connect, VoiceResponse
 
-from gpu_workers.protocol import CloseCode
 from tenants.access import internal_access
 from tenants.scope import enter_tenant
-from voice.telephony import ending
+from voice.telephony import ending, words
 from voice.telephony.bridge import EndKind
 from voice.telephony.models import Carrier, CarrierAccount, TelephoneLeg, TelephoneNumber
 from voice.telephony.routing import CallDeclined, choose_agent, find_tenant_of, grant
@@ -33,17 +32,6 @@ log = structlog.get_logger(__name__)
 
 DIAL_SECONDS = 25
 """How long the person whom a caller is put through to may let it ring."""
-SORRY = "I am sorry, something went wrong on our side. Please call again."
-BUSY = "I am sorry, all our lines are busy. Please call again in a few minutes."
-NOBODY = "I am sorry, nobody can take your call at the moment. We will call you back."
-_BUSY_CODES = {
-    CloseCode.TENANT_BUSY,
-    CloseCode.TRY_AGAIN_LATER,
-    CloseCode.WORKER_AT_CAPACITY,
-    CloseCode.RATE_LIMITED,
-    CloseCode.FLEET_BUSY,
-}
-_CLOSED_IN_WORDS = {CloseCode.TIME_LIMIT, CloseCode.SPEND_CAP}
 
 View = Callable[..., HttpResponse]
 
@@ -131,12 +119,9 @@ def after(request: HttpRequest) -> HttpResponse:
             dial.number(leg.transferred_to)
         return _twiml(response)
     if not leg.end_kind:  # no process took the stream: all are full, or there is none
-        return _say(BUSY)
-    if leg.end_kind == EndKind.REFUSED:
-        return _say(BUSY if leg.close_code in _BUSY_CODES else SORRY)
-    if leg.end_kind == EndKind.LOST and leg.close_code not in _CLOSED_IN_WORDS:
-        return _say(SORRY)
-    return _hang_up()
+        return _say(words.BUSY)
+    sentence = words.after(leg.end_kind, leg.close_code)
+    return _say(sentence) if sentence else _hang_up()
 
 
 @from_twilio
@@ -151,7 +136,7 @@ def dialled(request: HttpRequest) -> HttpResponse:
             status=status,
             seconds=_seconds(request.POST.get("DialCallDuration")),
         )
-    return _hang_up() if status == TelephoneLeg.Status.COMPLETED else _say(NOBODY)
+    return _hang_up() if status == TelephoneLeg.Status.COMPLETED else _say(words.NOBODY)
 
 
 @from_twilio
