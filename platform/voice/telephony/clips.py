@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterable
 
 import structlog
@@ -75,7 +76,7 @@ def sweep_clips() -> int:
         numbers: dict[Tenant, list[TelephoneNumber]] = {}
         for number in TelephoneNumber.objects.filter(carrier=Carrier.SIP).select_related("tenant"):
             numbers.setdefault(number.tenant, []).append(number)
-        made: dict[object, set[str]] = {}
+        made: dict[uuid.UUID, set[str]] = {}
         for tenant_id, digest in SpokenSentence.objects.values_list("tenant_id", "digest"):
             made.setdefault(tenant_id, set()).add(digest)
     wrong = made.keys() - {tenant.pk for tenant in numbers}

@@ -8,10 +8,14 @@ import random
 import re
 import secrets
 import socket
+import ssl
+import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -58,6 +62,7 @@ class SipTelephony(TelephonyProcess):
         given = {
             "SIP_HOST": "127.0.0.1",
             "SIP_PORT": str(self.sip_port),
+            "SIP_TLS_PORT": str(self.sip_port + 1),
             "SIP_RTP_PORTS": "20000-20199",
             "SIP_ALLOWED_PEERS": "127.0.0.1, pbx@127.0.0.2",
             "SIP_PASSWORDS": f"pbx:{PASSWORD}",
@@ -109,19 +114,26 @@ class Answer:
 class PlainPeer:
     """A socket with a call's names. It sends what it is told and nothing else: no ACK, no sound, no patience."""
 
+    transport = "UDP"
+    scheme = "sip"
+
     def __init__(self, to: int, *, host: str = "127.0.0.1", number: str = NUMBER) -> None:
         self._to = "127.0.0.1", to
         self._host = host
         self._number = number
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((host, 0))
+        self.socket = self._open()
         self.port = int(self.socket.getsockname()[1])
         self.call_id = secrets.token_hex(8)
         self.tag = secrets.token_hex(4)
         self.their_tag = ""
         self._sequence = 0
 
-    def __enter__(self) -> PlainPeer:
+    def _open(self) -> socket.socket:
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        opened.bind((self._host, 0))
+        return opened
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -133,8 +145,8 @@ class PlainPeer:
         branch = branch or f"z9hG4bK{secrets.token_hex(6)}"
         to_tag = f";tag={self.their_tag}" if self.their_tag else ""
         lines = [
-            f"{method} sip:{self._number}@127.0.0.1 SIP/2.0",
-            f"Via: SIP/2.0/UDP {self._host}:{self.port};branch={branch};rport",
+            f"{method} {self.scheme}:{self._number}@127.0.0.1 SIP/2.0",
+            f"Via: SIP/2.0/{self.transport} {self._host}:{self.port};branch={branch};rport",
             f"From: <sip:+12125550177@{self._host}>;tag={self.tag}",
             f"To: <sip:{self._number}@127.0.0.1>{to_tag}",
             f"Call-ID: {self.call_id}",
@@ -193,3 +205,74 @@ class PlainPeer:
             self.their_tag = answer.header("To").rpartition("tag=")[2]
             self.send(self.write("ACK", sequence=self._sequence))
         return answer
+
+
+class StreamPeer(PlainPeer):
+    """The same over TCP, or over TLS with a context."""
+
+    def __init__(self, to: int, *, context: ssl.SSLContext | None = None, **more: str) -> None:
+        self._context = context
+        self.transport = "TLS" if context else "TCP"
+        self._at = to
+        self._rest = b""
+        super().__init__(to, **more)
+
+    def _open(self) -> socket.socket:
+        opened = socket.create_connection(("127.0.0.1", self._at), timeout=5, source_address=(self._host, 0))
+        return self._context.wrap_socket(opened, server_hostname="localhost") if self._context else opened
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def receive(self, *, within_seconds: float = 5.0) -> Answer:
+        deadline = time.monotonic() + within_seconds
+        while True:
+            head, ends, body = self._rest.partition(b"\r\n\r\n")
+            length = re.search(rb"Content-Length: (\d+)", head)
+            if ends and length and len(body) >= int(length[1]):
+                self._rest = body[int(length[1]) :]
+                text = (head + ends + body[: int(length[1])]).decode()
+                first = text.split(" ", 2)
+                return Answer(int(first[1]) if first[0] == "SIP/2.0" else 0, text)
+            self._rest += self.read(deadline - time.monotonic())
+
+    def read(self, within_seconds: float = 5.0) -> bytes:
+        """Return what comes next, of any form.
+
+        Raises:
+            TimeoutError
+            ConnectionError: the other side closed it.
+        """
+        self.socket.settimeout(max(0.01, within_seconds))
+        if not (data := self.socket.recv(65536)):
+            raise ConnectionResetError("closed")
+        return data
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """Of localhost and 127.0.0.1, signed by itself."""
+
+    chain: Path
+    key: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> Certificate:
+        chain, key = folder / "certificate.pem", folder / "key.pem"
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        files = ["-keyout", str(key), "-out", str(chain), "-days", "2"]
+        subprocess.run([*command, *names, *files], check=True, capture_output=True, timeout=30)
+        return cls(chain, key)
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.chain))
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
+            "SIP_TLS_CERTIFICATE": str(self.chain),
+            "SIP_TLS_KEY": str(self.key),
+            "SIP_TLS_CA": str(self.chain),
+        }

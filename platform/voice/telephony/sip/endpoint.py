@@ -17,8 +17,10 @@ from voice.telephony.routing import CallDeclined
 from voice.telephony.saying import say_only
 from voice.telephony.serving import Telephony
 from voice.telephony.sip.answering import NoSuchNumber, Rung, finish, ring
+from voice.telephony.sip.certificates import believed_authorities, own_certificate
 from voice.telephony.sip.door import Door
-from voice.telephony.sip.leg import ALLOW, SipLeg
+from voice.telephony.sip.hops import Here, Transport
+from voice.telephony.sip.leg import ALLOW, SipLeg, is_sips
 from voice.telephony.sip.media import NoCommonSound, read_offer
 from voice.telephony.sip.options import SipOptions
 from voice.telephony.sip.registration import Registrar, Registration
@@ -53,8 +55,14 @@ class SipEndpoint:
         self._telephony = telephony
         self._options = options
         self._door = Door(options)
-        self._wire = SipWire(self._door, self._take)
-        self._here = (options.public_address, options.port)
+        self._wire = SipWire(
+            self._door,
+            self._take,
+            most_connections=options.max_connections,
+            certificate=own_certificate(options),
+        )
+        self._wire.streams.trust(believed_authorities(options))
+        self._here = Here(options.public_address, options.port, options.tls_port)
         self._registrations = [
             Registration(self._wire, self._door, registrar, here=self._here)
             for registrar in Registrar.read_all(options)
@@ -66,11 +74,18 @@ class SipEndpoint:
         self._next_port = 0
 
     async def start(self) -> None:
-        await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: self._wire, local_addr=(self._options.host, self._options.port)
-        )
+        options, wire = self._options, self._wire
+        if Transport.UDP in options.transports:
+            await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: wire.datagrams, local_addr=(options.host, options.port)
+            )
+        for transport in options.transports - {Transport.UDP}:
+            wire.streams.listen(transport, options.host, self._here.port_of(transport))
+        wire.streams.start()
         self._registering = [asyncio.create_task(each.keep(), name="register") for each in self._registrations]
-        log.info("sip.started", port=self._options.port, peers=len(self._options.allowed_peers))
+        log.info(
+            "sip.started", port=options.port, transports=sorted(options.transports), peers=len(options.allowed_peers)
+        )
 
     async def close(self) -> None:
         """Stop listening, once the calls are over."""
@@ -79,7 +94,7 @@ class SipEndpoint:
         await asyncio.gather(*self._registering, return_exceptions=True)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
-        self._wire.close()
+        await self._wire.close()
 
     # --- requests --------------------------------------------------------------------------------------------------
     def _take(self, arrived: Arrived) -> None:
@@ -119,7 +134,9 @@ class SipEndpoint:
             return
         strange = {each.strip().lower() for each in request.headers.get("require")} - EXTENSIONS
         timer = SessionTimer(self._options.min_session_seconds)
-        if strange:
+        if is_sips(request) and arrived.hop.transport is not Transport.TLS:
+            self._refuse(arrived, 416, "Unsupported URI Scheme")
+        elif strange:
             self._refuse(arrived, 420, "Bad Extension", headers={"Unsupported": ", ".join(sorted(strange))})
         elif timer.is_too_short(request):
             shortest = str(timer.shortest_seconds)

@@ -15,6 +15,7 @@ from aiosipua.dialog import dialog_matches, remote_cseq_valid
 from voice.telephony.g711 import Samples
 from voice.telephony.legs import Event, Leg, TransferRefused
 from voice.telephony.pacing import Pacer
+from voice.telephony.sip.hops import Here, uri_at
 from voice.telephony.sip.media import Media, NoCommonSound, read_offer, write_answer
 from voice.telephony.sip.rtp import RtpLine
 from voice.telephony.sip.timers import SessionTimer
@@ -38,7 +39,7 @@ class SipLeg(Leg):
         invite: Arrived,
         dialog: Dialog,
         *,
-        here: tuple[str, int],
+        here: Here,
         media: Media,
         timer: SessionTimer,
         media_timeout_seconds: float,
@@ -52,7 +53,9 @@ class SipLeg(Leg):
         self._wire = wire
         self._invite = invite
         self._dialog = dialog
+        self._hop = invite.hop
         self._here = here
+        self._is_sips = is_sips(invite.request)
         self._media = media
         self._timer = timer
         self._media_timeout_seconds = media_timeout_seconds
@@ -105,7 +108,7 @@ class SipLeg(Leg):
 
     def _describe(self) -> str:
         text = write_answer(
-            self._media, host=self._here[0], port=self.line.port, session=self._session, version=self._version
+            self._media, host=self._here.host, port=self.line.port, session=self._session, version=self._version
         )
         self._version += 1
         return text
@@ -156,8 +159,7 @@ class SipLeg(Leg):
             self._transfer.set_result(int(status[1]))
 
     def _respond(self, arrived: Arrived, status: int, reason: str) -> SipResponse:
-        contact = f"<sip:{self._here[0]}:{self._here[1]}>"
-        response = self._dialog.create_response(arrived.request, status, reason, contact=contact)
+        response = self._dialog.create_response(arrived.request, status, reason, contact=self._contact)
         for route in arrived.request.headers.get("record-route"):
             response.headers.append("Record-Route", route)
         response.headers.set_single("Allow", ALLOW)
@@ -193,7 +195,7 @@ class SipLeg(Leg):
         update = self._request("UPDATE")
         self._timer.write_refresh(update)
         try:
-            answer = await self._wire.ask(update, self._invite.answer_to)
+            answer = await self._wire.ask(update, self._hop)
         except NoAnswer:
             self._lose()
             return
@@ -220,15 +222,16 @@ class SipLeg(Leg):
     async def transfer(self, number: str) -> None:
         if self._is_over:
             raise TransferRefused("The caller is gone.")
-        host, port = self._invite.answer_to
-        target = number if number.startswith(("sip:", "sips:")) else f"sip:{number}@{host}:{port}"
+        is_address = number.startswith(("sip:", "sips:"))
+        at_peer = uri_at(self._hop.listens_at, self._hop.transport, user=number, is_sips=self._is_sips)
+        target = number if is_address else at_peer
         refer = self._request("REFER")
         refer.headers.set_single("Refer-To", f"<{target}>")
         refer.headers.set_single("Referred-By", f"<{self._dialog.local_uri}>")
         self._transfer = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(TRANSFER_SECONDS):
-                answer = await self._wire.ask(refer, self._invite.answer_to)
+                answer = await self._wire.ask(refer, self._hop)
                 status = await self._transfer if answer.status_code < 300 else answer.status_code
         except NoAnswer as problem:
             raise TransferRefused(str(problem)) from None
@@ -247,7 +250,7 @@ class SipLeg(Leg):
 
     async def _say_goodbye(self) -> None:
         with contextlib.suppress(NoAnswer):
-            await self._wire.ask(self._request("BYE"), self._invite.answer_to)
+            await self._wire.ask(self._request("BYE"), self._hop)
 
     def _end(self) -> None:
         self._ended_at = time.monotonic()
@@ -262,6 +265,21 @@ class SipLeg(Leg):
 
     def _request(self, method: str) -> SipRequest:
         """Return a request of ours. It goes where the INVITE came from, which is the next hop and passes each NAT."""
-        request = self._dialog.create_request(method, via_host=self._here[0], via_port=self._here[1])
-        request.headers.set_single("Contact", f"<sip:{self._here[0]}:{self._here[1]}>")
+        transport = self._hop.transport
+        request = self._dialog.create_request(
+            method,
+            via_host=self._here.host,
+            via_port=self._here.port_of(transport),
+            via_transport=transport.value,
+        )
+        request.headers.set_single("Contact", self._contact)
         return request
+
+    @property
+    def _contact(self) -> str:
+        return f"<{self._here.uri(self._hop.transport, is_sips=self._is_sips)}>"
+
+
+def is_sips(request: SipRequest) -> bool:
+    """Return whether a request asks for TLS all the way."""
+    return request.uri.lower().startswith("sips:")
