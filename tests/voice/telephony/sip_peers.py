@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -159,10 +159,19 @@ class PlainPeer:
         ]
         return "\r\n".join([*lines, "", body]).encode()
 
-    def offer(self, *, port: int = 30000, direction: str = "sendrecv", proto: str = "RTP/AVP", types: str = "0") -> str:
+    def offer(
+        self,
+        *,
+        port: int = 30000,
+        direction: str = "sendrecv",
+        proto: str = "RTP/AVP",
+        types: str = "0",
+        lines: Sequence[str] = (),
+    ) -> str:
+        more = "".join(f"{line}\r\n" for line in lines)
         return (
             f"v=0\r\no=- 1 1 IN IP4 {self._host}\r\ns=-\r\nc=IN IP4 {self._host}\r\nt=0 0\r\n"
-            f"m=audio {port} {proto} {types}\r\na={direction}\r\n"
+            f"m=audio {port} {proto} {types}\r\na={direction}\r\n{more}"
         )
 
     def send(self, data: bytes) -> None:
@@ -198,12 +207,12 @@ class PlainPeer:
             continue
         return answer
 
-    def call(self, *more: str, body: str | None = None) -> Answer:
-        """Call, and acknowledge an answer of 200."""
+    def call(self, *more: str, body: str | None = None, answer_body: str = "") -> Answer:
+        """Call, and acknowledge an answer of 200; `answer_body` answers an offer in it."""
         answer = self.ask("INVITE", *more, body=self.offer() if body is None else body)
         if answer.status == 200:
             self.their_tag = answer.header("To").rpartition("tag=")[2]
-            self.send(self.write("ACK", sequence=self._sequence))
+            self.send(self.write("ACK", sequence=self._sequence, body=answer_body))
         return answer
 
 

@@ -180,7 +180,8 @@ class SipEndpoint:
         """Answer an INVITE, hold its call until that is over, and write how it went."""
         arrived, request = ringing.arrived, ringing.arrived.request
         try:
-            media = read_offer(request.text)
+            is_secret = arrived.hop.transport is Transport.TLS
+            media = read_offer(request.text, is_secret=is_secret) if request.body else None
             rung = await ring(request, name=f"{(request.call_id or '')[:LONGEST_CALL_ID]};{ringing.dialog.local_tag}")
             leg = SipLeg(
                 self._wire,
@@ -227,7 +228,9 @@ class SipEndpoint:
         try:
             leg.accept()
             self._ringing.pop(_name_of(ringing.arrived.request), None)
-            if rung.words:
+            if not await leg.wait_until_agreed():
+                pass
+            elif rung.words:
                 await rung.record.answered()
                 await say_only(leg, rung.words)
             else:

@@ -7,6 +7,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import structlog
 from aiosipua import Dialog, SipRequest, SipResponse
@@ -15,9 +16,10 @@ from aiosipua.dialog import dialog_matches, remote_cseq_valid
 from voice.telephony.g711 import Samples
 from voice.telephony.legs import Event, Leg, TransferRefused
 from voice.telephony.pacing import Pacer
-from voice.telephony.sip.hops import Here, uri_at
-from voice.telephony.sip.media import Media, NoCommonSound, read_offer, write_answer
+from voice.telephony.sip.hops import Here, Transport, uri_at
+from voice.telephony.sip.media import Media, NoCommonSound, read_offer, unanswered, write_answer, write_offer
 from voice.telephony.sip.rtp import RtpLine
+from voice.telephony.sip.srtp import NoCommonKey
 from voice.telephony.sip.timers import SessionTimer
 from voice.telephony.sip.wire import Arrived, NoAnswer, SipWire
 
@@ -40,14 +42,20 @@ class SipLeg(Leg):
         dialog: Dialog,
         *,
         here: Here,
-        media: Media,
+        media: Media | None,
         timer: SessionTimer,
         media_timeout_seconds: float,
     ) -> None:
         """
         Args:
             here: the address at which the peer reaches us.
+            media: what the peer offers; None: it asks for an offer of ours.
         """
+        self._offered_in: int | None = None
+        """The CSeq of an INVITE that was answered with an offer, whose ACK is to bring the answer."""
+        self._agreed = asyncio.Event()
+        self._asks_for_offer = media is None
+        media = media or unanswered()
         self.codec = media.law.name
         self.line = RtpLine(law=media.law, keys_type=media.keys_type, hear=self._hear)
         self._wire = wire
@@ -76,42 +84,89 @@ class SipLeg(Leg):
         return (self._ended_at or time.monotonic()) - self._answered_at
 
     @property
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
         return self._ended_at is not None
 
     # --- its beginning ---------------------------------------------------------------------------------------------
     def accept(self) -> None:
-        """Take the call. The line is open."""
-        self.line.connect(self._media.address, self._invite.source[0])
-        self._tasks = [
-            asyncio.create_task(self._pacer.run(), name="play"),
-            asyncio.create_task(self._watch(), name="watch"),
-        ]
-        self._answer_offer(self._invite, self._media)
+        """Take the call. The line is open. Wait with `wait_until_agreed` before anything is played."""
+        self._tasks = [asyncio.create_task(self._watch(), name="watch")]
+        if self._asks_for_offer:
+            self._answer_offer(self._invite, None)
+        else:
+            self._answer_offer(self._invite, self._media)
+            self._agree()
+
+    def _agree(self) -> None:
+        """Begin to play, once what both sides speak is known."""
+        self.codec = self._media.law.name
+        self._pacer = Pacer(self._media.law, self.line.send)
+        self._tasks.append(asyncio.create_task(self._pacer.run(), name="play"))
+        self._agreed.set()
+
+    async def wait_until_agreed(self) -> bool:
+        """Wait until both sides know of each other's sound; return whether the call goes on."""
+        await self._agreed.wait()
+        return not self.is_over
 
     def _answer_offer(self, arrived: Arrived, media: Media | None) -> None:
         """Take what the other side wants of its sound; None is a request that says nothing of that."""
         response = self._respond(arrived, 200, "OK")
         self._timer.write(response)
+        ours: dict[str, Any] = {
+            "host": self._here.host,
+            "port": self.line.port,
+            "session": self._session,
+            "version": self._version,
+        }
+        text = ""
         if media is not None:
-            self._media = media
-            self.line.keys_type = media.keys_type
-            self.line.connect(media.address, self._invite.source[0])
-            self.line.is_muted, self.line.is_deaf = not media.hears, media.is_held
-            self.line.heard_at = time.monotonic()
-            if media.is_held:
-                self._pacer.clear()
-        if media is not None or arrived.request.method == "INVITE":
-            response.text = self._describe()
+            text = write_answer(media, **ours, crypto=self.line.keys.answer(media.crypto))
+            self._take_media(media)
+        elif arrived.request.method == "INVITE":
+            # Who asks without an offer gets one, and answers it in the ACK (RFC 3261, section 13.2.1).
+            keys = self.line.keys.offer() if self._is_secret else []
+            law = self._media.law if self._agreed.is_set() else None
+            text = write_offer(**ours, law=law, crypto=keys)
+            self._offered_in = self._dialog.remote_cseq
+        if text:
+            self._version += 1
+            response.text = text
             response.headers.set_single("Content-Type", "application/sdp")
         self._wire.answer(arrived, response, unanswered=self._lose)
 
-    def _describe(self) -> str:
-        text = write_answer(
-            self._media, host=self._here.host, port=self.line.port, session=self._session, version=self._version
-        )
-        self._version += 1
-        return text
+    def _take_media(self, media: Media) -> None:
+        self._media = media
+        self.line.law, self.line.keys_type = media.law, media.keys_type
+        self.line.connect(media.address, self._invite.source[0])
+        self.line.is_muted, self.line.is_deaf = not media.hears, media.is_held
+        self.line.heard_at = time.monotonic()
+        if media.is_held:
+            self._pacer.clear()
+
+    def _take_answer(self, request: SipRequest) -> None:
+        """Take in an ACK: it may answer an offer of ours."""
+        cseq = request.cseq
+        if self._offered_in is None or cseq is None or cseq.seq != self._offered_in:
+            return
+        self._offered_in = None
+        try:
+            law = self._media.law if self._agreed.is_set() else None
+            media = read_offer(request.text, law=law, is_secret=self._is_secret)
+            self.line.keys.take_answer(media.crypto)
+        except (NoCommonSound, NoCommonKey) as problem:
+            log.info("sip.no_common_sound", problem=str(problem))
+            if not self._agreed.is_set():  # otherwise all stays as it was
+                self._lose()
+            return
+        self._take_media(media)
+        if not self._agreed.is_set():
+            self._agree()
+
+    @property
+    def _is_secret(self) -> bool:
+        """Whether nobody else reads what both sides tell of keys."""
+        return self._hop.transport is Transport.TLS
 
     # --- what the peer asks ----------------------------------------------------------------------------------------
     def take(self, arrived: Arrived) -> None:
@@ -120,7 +175,7 @@ class SipLeg(Leg):
         if not dialog_matches(self._dialog, request):
             self._refuse(arrived, 481, "Call Does Not Exist")
         elif request.method == "ACK":
-            pass
+            self._take_answer(request)
         elif not remote_cseq_valid(self._dialog, request):
             self._refuse(arrived, 500, "Out Of Order")
         else:
@@ -145,8 +200,13 @@ class SipLeg(Leg):
             response.headers.set_single("Min-SE", str(self._timer.shortest_seconds))
             self._wire.answer(arrived, response)
             return
+        if self._offered_in is not None and (request.body or request.method == "INVITE"):
+            self._refuse(arrived, 491, "Request Pending")
+            return
         try:
-            media = read_offer(request.text, law=self._media.law) if request.body else None
+            media = None
+            if request.body:
+                media = read_offer(request.text, law=self._media.law, is_secret=self._is_secret)
             self._timer.hear(request)
             self._answer_offer(arrived, media)
         except NoCommonSound as problem:
@@ -215,12 +275,12 @@ class SipLeg(Leg):
         await self._pacer.wait_until_sent()
 
     async def hang_up(self) -> None:
-        if not self._is_over:
+        if not self.is_over:
             self._end()
             await self._say_goodbye()
 
     async def transfer(self, number: str) -> None:
-        if self._is_over:
+        if self.is_over:
             raise TransferRefused("The caller is gone.")
         is_address = number.startswith(("sip:", "sips:"))
         at_peer = uri_at(self._hop.listens_at, self._hop.transport, user=number, is_sips=self._is_sips)
@@ -244,7 +304,7 @@ class SipLeg(Leg):
     # --- its end ---------------------------------------------------------------------------------------------------
     def _lose(self) -> None:
         """End a call whose other side does not answer: it gets a BYE all the same."""
-        if not self._is_over:
+        if not self.is_over:
             self._end()
             self._goodbye = asyncio.create_task(self._say_goodbye(), name="say goodbye")
 
@@ -259,6 +319,7 @@ class SipLeg(Leg):
         if self._transfer is not None and not self._transfer.done():
             self._transfer.set_result(200)  # whoever is put through hangs up on us
         self._pacer.clear()
+        self._agreed.set()
         self._events.put_nowait(None)
         for task in self._tasks:
             task.cancel()

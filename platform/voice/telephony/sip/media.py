@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+from collections.abc import Sequence
 
 from aiosipua import SdpMessage, SdpNegotiationError, negotiate_sdp, parse_sdp, serialize_sdp
 
 from voice.telephony.g711 import PCMA, PCMU, Law
+from voice.telephony.sip.srtp import Crypto, choose
 
 KEYS = "telephone-event"
 HEARS = {"sendrecv", "recvonly"}
 SPEAKS = {"sendrecv", "sendonly"}
+PLAIN, ENCRYPTED = "RTP/AVP", "RTP/SAVP"
+OUR_KEYS_TYPE = 101
+"""Of pressed keys, where the offer is ours."""
 NOWHERE = "0.0.0.0"  # noqa: S104  (an old way to hold a call)
 
 
@@ -31,14 +36,20 @@ class Media:
     speaks: bool
     """What it says to us otherwise is music for one who waits."""
     offer: SdpMessage
+    crypto: Crypto | None = None
+    """With which its sound is encrypted."""
 
     @property
     def is_held(self) -> bool:
         return not (self.hears and self.speaks)
 
 
-def read_offer(text: str, *, law: Law | None = None) -> Media:
-    """Read an offer; `law` is the one spoken so far.
+def read_offer(text: str, *, law: Law | None = None, is_secret: bool = False) -> Media:
+    """Read an offer, or the answer to one of ours.
+
+    Args:
+        law: the one spoken so far.
+        is_secret: whether it came over TLS: keys that others could read are none.
 
     Raises:
         NoCommonSound
@@ -50,8 +61,11 @@ def read_offer(text: str, *, law: Law | None = None) -> Media:
     audio = offer.audio
     if audio is None or offer.rtp_address is None:
         raise NoCommonSound("no sound is offered")
-    if audio.proto != "RTP/AVP":
+    crypto = choose(audio.attributes.get("crypto", [])) if is_secret else None
+    if audio.proto not in (PLAIN, ENCRYPTED):
         raise NoCommonSound(f"{audio.proto[:20]} is not spoken")
+    if audio.proto == ENCRYPTED and crypto is None:
+        raise NoCommonSound("no key of SRTP that we speak" if is_secret else "keys of SRTP are taken over TLS only")
     wanted = (law,) if law else (PCMU, PCMA)
     chosen = next((each for codec in audio.codecs for each in wanted if codec.payload_type == each.payload_type), None)
     if chosen is None:
@@ -76,11 +90,12 @@ def read_offer(text: str, *, law: Law | None = None) -> Media:
         hears=direction in HEARS and host != NOWHERE,
         speaks=direction in SPEAKS,
         offer=offer,
+        crypto=crypto,
     )
 
 
-def write_answer(media: Media, *, host: str, port: int, session: int, version: int) -> str:
-    """Return our answer: where our sound comes from and goes to.
+def write_answer(media: Media, *, host: str, port: int, session: int, version: int, crypto: Sequence[str] = ()) -> str:
+    """Return our answer: where our sound comes from and goes to, and with which key.
 
     Raises:
         NoCommonSound
@@ -101,4 +116,36 @@ def write_answer(media: Media, *, host: str, port: int, session: int, version: i
     for each in answer.media:
         if "ptime" in each.attributes:
             each.attributes["ptime"] = ["20"]
+        if crypto and each.media == "audio":
+            each.attributes["crypto"] = list(crypto)
     return serialize_sdp(answer)
+
+
+def write_offer(
+    *, law: Law | None = None, host: str, port: int, session: int, version: int, crypto: Sequence[str] = ()
+) -> str:
+    """Return an offer of ours, for a peer that asks for one; `law` is the one spoken so far.
+
+    With keys it is for whoever can encrypt, and for others as it would be without (RFC 8643).
+    """
+    laws = (law,) if law else (PCMU, PCMA)
+    lines = [
+        "v=0",
+        f"o=- {session} {version} IN IP4 {host}",
+        "s=Warmline",
+        f"c=IN IP4 {host}",
+        "t=0 0",
+        f"m=audio {port} {PLAIN} {' '.join(str(each.payload_type) for each in laws)} {OUR_KEYS_TYPE}",
+        *(f"a=rtpmap:{each.payload_type} {each.name}/8000" for each in laws),
+        f"a=rtpmap:{OUR_KEYS_TYPE} {KEYS}/8000",
+        f"a=fmtp:{OUR_KEYS_TYPE} 0-15",
+        *(f"a=crypto:{line}" for line in crypto),
+        "a=ptime:20",
+        "a=sendrecv",
+    ]
+    return "\r\n".join([*lines, ""])
+
+
+def unanswered() -> Media:
+    """Return what is known of the other side before it has answered an offer of ours: it hears nothing yet."""
+    return read_offer(write_offer(host=NOWHERE, port=9, session=0, version=0))
