@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class SipTelephony(TelephonyProcess):
 
 
 @contextmanager
-def baresip(folder: Path, says: Samples, **how: str) -> Iterator[Baresip]:
+def baresip(folder: Path, says: Samples, **how: Any) -> Iterator[Baresip]:
     port = free_sip_port()
     folder.mkdir()
     telephone = Baresip(
