@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
@@ -25,9 +26,14 @@ from tests.voice.telephony.sip_peers import (
     SipTelephony,
     StreamPeer,
 )
+from tests.voice.telephony.test_sip import CROWD
 from tests.voice.telephony.test_twilio import finished
 from voice.telephony import numbers
+from voice.telephony.sip import streams
+from voice.telephony.sip.door import Door
 from voice.telephony.sip.framing import LONGEST_MESSAGE_BYTES, MOST_WAITING_BYTES, PING, PONG, BadStream, Framer
+from voice.telephony.sip.hops import Hop, Transport
+from voice.telephony.sip.options import SipOptions
 
 Answers = Callable[..., None]
 MOST = 16
@@ -302,6 +308,92 @@ def test_a_registrar_whose_certificate_is_anothers_is_not_spoken_to(
             with pytest.raises(OSError):
                 context.wrap_socket(server.accept()[0], server_side=True).recv(1)
             wait_until(lambda: "sip.not_connected" in telephony.log, what="a line of the log")
+
+
+def test_a_call_follows_its_peer_to_another_connection(sip: SipTelephony, acme: Tenant, answers: Answers) -> None:
+    answers("reads_keys")
+    with StreamPeer(sip.sip_port) as peer, StreamPeer(sip.sip_port) as other:
+        assert peer.call("Session-Expires: 2;refresher=uas").status == 200
+        peer.socket.close()
+        peer.socket = other.socket
+        assert peer.ask("UPDATE").status == 200
+        update = peer.receive()
+        assert update.text.startswith("UPDATE")
+        peer.reply(update, "200 OK")
+        assert peer.ask("BYE").status == 200
+    finished(acme)
+
+
+def test_what_was_agreed_over_tls_is_not_changed_in_the_open(
+    sip: SipTelephony, certificate: Certificate, acme: Tenant, answers: Answers
+) -> None:
+    answers("reads_keys")
+    with StreamPeer(sip.sip_port + 1, context=certificate.context) as peer, PlainPeer(sip.sip_port) as thief:
+        assert peer.call().status == 200
+        thief.call_id, thief.tag, thief.their_tag = peer.call_id, peer.tag, peer.their_tag
+        for method, body in (("INVITE", thief.offer()), ("BYE", "")):
+            thief.send(thief.write(method, body=body, sequence=5))
+            assert thief.final().status == 403
+        assert peer.ask("BYE").status == 200
+    finished(acme)
+
+
+async def test_a_connection_of_ours_is_kept_alive_and_given_up_where_no_pong_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, seconds in (("LOOK_SECONDS", 0.02), ("PING_SECONDS", 0.1), ("PONG_SECONDS", 0.3)):
+        monkeypatch.setattr(streams, name, seconds)
+    monkeypatch.setenv("SIP_ALLOWED_PEERS", "127.0.0.1")
+    heard: list[bytes] = []
+    ours = streams.Streams(
+        Door(SipOptions.from_environment()), lambda data, *_: heard.append(data), most=4, certificate=None
+    )
+    ours.start()
+    arrived: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await arrived.put((reader, writer))
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as server, asyncio.timeout(10):
+        address = "127.0.0.1", server.sockets[0].getsockname()[1]
+        hop = Hop(Transport.TCP, address, address)
+        ours.send(b"first", hop)  # before there is a connection
+        ours.send(b"second", hop)
+        reader, writer = await arrived.get()
+        assert await reader.readexactly(11) == b"firstsecond"
+        for _ in range(3):
+            assert await reader.readexactly(4) == b"\r\n\r\n"
+            writer.write(b"\r\n")
+        await ours.wait_until_lost(hop)  # no more pongs
+        assert await reader.read(100) == b"\r\n\r\n"
+        writer.close()
+        ours.send(b"third", hop)
+        reader, writer = await arrived.get()
+        assert await reader.readexactly(5) == b"third"
+        writer.close()
+    await ours.close()
+    assert heard == []
+
+
+def test_a_crowd_on_many_connections_costs_little(sip: SipTelephony, tmp_path: Path) -> None:
+    scenario = tmp_path / "crowd.xml"
+    scenario.write_text(CROWD)
+    before_bytes, dropped = sip.resident_bytes, sip.count("warmline_sip_dropped_total")
+    command = ["sipp", f"127.0.0.1:{sip.sip_port}", "-i", "127.0.0.1", "-t", "tn", "-sf", str(scenario)]
+    limits = ["-r", "500", "-m", "1500", "-max_socket", "400", "-timeout", "8", "-nostdin"]
+    subprocess.run([*command, *limits], cwd=tmp_path, capture_output=True, timeout=30, check=False)
+    assert sip.count("warmline_sip_dropped_total") > dropped + 50
+    assert sip.resident_bytes - before_bytes < 48 * 1024 * 1024
+    assert sip.count("warmline_sip_connections") <= MOST // 4 and sip.health()["calls"] == 0
+
+    def answers_again() -> bool:
+        try:
+            with StreamPeer(sip.sip_port) as peer:
+                return peer.ask("OPTIONS").status == 200
+        except OSError:
+            return False
+
+    wait_until(answers_again, what="an answer after the crowd")
 
 
 def test_frames_of_any_cut() -> None:

@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 REFUSED = Counter("warmline_sip_refused_total", "INVITEs of peers that were not answered, by status.", ["status"])
 LONGEST_CALL_ID = 96
 CLOSE_SECONDS = 5.0
+GOODBYE_SECONDS = 2.0
 EXTENSIONS = {"timer", "replaces", "100rel"}
 """What a peer may write into Require although we do not use all of it."""
 
@@ -92,8 +93,11 @@ class SipEndpoint:
         for task in self._registering:
             task.cancel()
         await asyncio.gather(*self._registering, return_exceptions=True)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+        for seconds in (CLOSE_SECONDS, GOODBYE_SECONDS):
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=seconds)
+            for task in self._tasks:  # who is still told something
+                task.cancel()
         await self._wire.close()
 
     # --- requests --------------------------------------------------------------------------------------------------

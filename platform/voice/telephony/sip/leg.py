@@ -174,11 +174,17 @@ class SipLeg(Leg):
         request = arrived.request
         if not dialog_matches(self._dialog, request):
             self._refuse(arrived, 481, "Call Does Not Exist")
+        elif self._is_secret and arrived.hop.transport is not Transport.TLS:
+            # What was agreed in secret is not changed in the open.
+            if request.method != "ACK":
+                self._refuse(arrived, 403, "Forbidden")
         elif request.method == "ACK":
             self._take_answer(request)
         elif not remote_cseq_valid(self._dialog, request):
             self._refuse(arrived, 500, "Out Of Order")
         else:
+            if arrived.hop.transport is self._hop.transport and arrived.source[0] == self._invite.source[0]:
+                self._hop = arrived.hop  # it may have connected anew
             match request.method:
                 case "BYE":
                     self._refuse(arrived, 200, "OK")

@@ -252,8 +252,9 @@ class Streams:
     def _keep(self, connection: Connection) -> bool:
         """Take a connection in, if need be for another of the same address; return whether there is room."""
         same = [each for each in self._connections.values() if each.address[0] == connection.address[0]]
-        if len(same) >= max(1, self._most // ADDRESS_SHARE):
-            min(same, key=lambda each: each.used_at).close()
+        theirs = [each for each in same if not each.is_ours]
+        if theirs and len(same) >= max(1, self._most // ADDRESS_SHARE):
+            min(theirs, key=lambda each: each.used_at).close()
         if len(self._connections) >= self._most:
             return False
         self._connections[connection.key] = connection

@@ -113,7 +113,7 @@ def after(request: HttpRequest) -> HttpResponse:
     if leg.end_kind == EndKind.TRANSFERRED and leg.transferred_to:
         response = VoiceResponse()
         dial = response.dial(action=webhook("dialled"), method="POST", timeout=DIAL_SECONDS, caller_id=leg.our_number)
-        if leg.transferred_to.startswith("sip:"):
+        if leg.transferred_to.startswith(("sip:", "sips:")):
             dial.sip(leg.transferred_to)
         else:
             dial.number(leg.transferred_to)
