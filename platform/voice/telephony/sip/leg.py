@@ -183,7 +183,8 @@ class SipLeg(Leg):
         elif not remote_cseq_valid(self._dialog, request):
             self._refuse(arrived, 500, "Out Of Order")
         else:
-            if arrived.hop.transport is self._hop.transport and arrived.source[0] == self._invite.source[0]:
+            is_same = arrived.hop.transport is self._hop.transport and arrived.source[0] == self._invite.source[0]
+            if self._hop.transport.is_stream and is_same:
                 self._hop = arrived.hop  # it may have connected anew
             match request.method:
                 case "BYE":
