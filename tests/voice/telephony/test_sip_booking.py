@@ -18,14 +18,14 @@ from tenants.scope import enter_tenant
 from tests.gpu_workers.speech import speak
 from tests.voice.processes import running
 from tests.voice.supervised import supervisor_with_a_pool
-from tests.voice.telephony.sip_peers import NUMBER, Certificate, SipTelephony, baresip, beeps
+from tests.voice.telephony.sip_peers import NUMBER, SipTelephony, baresip, beeps
 from tests.voice.telephony.test_booking import words_of
 from tests.voice.telephony.test_twilio import finished
 from tests.voice.test_conversation import publish_salon
 from tests.web.web_process import WebProcess
 from voice.records import call_record, find_call
 from voice.telephony import numbers
-from voice.telephony.g711 import RATE_HZ, Samples
+from voice.telephony.g711 import RATE_HZ
 
 
 def test_a_caller_books_an_appointment_over_sip(
@@ -68,42 +68,9 @@ def test_a_caller_books_an_appointment_over_sip(
     callers = " ".join(line["text"] for line in record["transcript"] if line["role"] == "caller").lower()
     assert "haircut" in callers and "thursday" in callers and "(keyed) 4155550123#" in callers
 
-    heard_is_said(heard, record)
-
-
-def heard_is_said(heard: Samples, record: dict[str, Any]) -> None:
-    """Assert that what the caller heard is speech: our own ears understand the end of it."""
+    # What the caller heard is speech: our own ears understand the end of it.
     end = int(np.flatnonzero(np.abs(heard) > 0.05)[-1])
     last = soxr.resample(heard[max(0, end - 5 * RATE_HZ) : end + RATE_HZ // 2], RATE_HZ, HEARING_RATE_HZ)
     understood = words_of(Moonshine().transcribe(last.astype(np.float32)))
     agent_said = [line["text"] for line in record["transcript"] if line["role"] == "agent"]
     assert len(set(understood) & set(words_of(agent_said[-1]))) >= 4, (understood, agent_said)
-
-
-def test_a_caller_is_understood_over_tls_with_encrypted_sound(
-    acme: Tenant, alice: User, own_gateway: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    agent = publish_salon(acme)
-    with enter_tenant(acme.id):
-        numbers.add_number(number=NUMBER, carrier="sip", agent=agent, settings={}, hours={}, actor=alice)
-    certificate = Certificate.make(tmp_path)
-    question = soxr.resample(speak("What are your opening hours?"), SAMPLE_RATE_HZ, RATE_HZ)
-    with supervisor_with_a_pool(acme, tmp_path, monkeypatch) as reached:
-        gateway = own_gateway(**reached, GATEWAY_HANDSHAKE_SECONDS="20", GATEWAY_CALLER_SILENCE_SECONDS="60")
-        sip = SipTelephony(tmp_path, gateway_url=gateway.url, **certificate.settings)
-        insists = {"account": ";mediaenc=srtp-mand", "authorities": certificate.chain}
-        with running(sip.process), baresip(tmp_path / "caller", beeps(), **insists) as caller:
-            caller.dial(NUMBER, at=sip.sip_port + 1, transport="tls")
-            caller.wait_for("CALL_ESTABLISHED")
-            assert "AES_CM_128_HMAC_SHA1_80" in caller.wait_for("CALL_MENC")["param"]
-            caller.listen(0.8)
-            caller.say(np.concatenate([question, beeps()]))
-            caller.listen(0.8)
-            caller.tell("hangup")
-            leg = finished(acme)
-            heard = caller.heard()
-    with enter_tenant(acme.id):
-        record = call_record(find_call(leg.call_id))
-    callers = " ".join(line["text"] for line in record["transcript"] if line["role"] == "caller").lower()
-    assert "opening hours" in callers, record["transcript"]
-    heard_is_said(heard, record)

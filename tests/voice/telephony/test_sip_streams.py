@@ -21,11 +21,10 @@ from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import running, wait_until
 from tests.voice.telephony.sip_peers import (
     NUMBER,
-    Certificate,
     PlainPeer,
     SipTelephony,
-    StreamPeer,
 )
+from tests.voice.telephony.stream_peers import Certificate, StreamPeer
 from tests.voice.telephony.test_sip import CROWD
 from tests.voice.telephony.test_twilio import finished
 from voice.telephony import numbers

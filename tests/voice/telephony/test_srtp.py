@@ -11,29 +11,38 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soxr
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from gpu_workers.cascade.moonshine import SAMPLE_RATE_HZ as HEARING_RATE_HZ
+from gpu_workers.cascade.moonshine import Moonshine
+from gpu_workers.protocol import SAMPLE_RATE_HZ
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
+from tests.gpu_workers.speech import speak
 from tests.voice import factories
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import running
+from tests.voice.supervised import supervisor_with_a_pool
 from tests.voice.telephony.sip_peers import (
     NUMBER,
-    Certificate,
     PlainPeer,
     SipTelephony,
-    StreamPeer,
     baresip,
     beeps,
     loud_seconds,
 )
+from tests.voice.telephony.stream_peers import Certificate, StreamPeer
+from tests.voice.telephony.test_booking import words_of
 from tests.voice.telephony.test_twilio import finished
+from tests.voice.test_conversation import publish_salon
+from voice.records import call_record, find_call
 from voice.telephony import numbers
-from voice.telephony.g711 import PCMU
+from voice.telephony.g711 import PCMU, RATE_HZ
 from voice.telephony.sip.media import NoCommonSound, read_offer, write_answer
-from voice.telephony.sip.srtp import Crypto, Keys, NoCommonKey, Suite, choose
+from voice.telephony.sip.srtp import Crypto, Encryption, NoCommonKey, Suite, find_key
 
 Answers = Callable[..., None]
 HEADER = struct.Struct("!BBHLL")
@@ -80,8 +89,8 @@ def rtp(sequence: int, *, source: int = 7) -> bytes:
 
 @pytest.mark.parametrize("suite", list(Suite))
 def test_packets_are_those_of_rfc_3711_also_where_their_numbers_wrap(suite: Suite) -> None:
-    theirs, keys = Crypto.make(1, suite), Keys()
-    ours = choose(keys.answer(theirs))
+    theirs, keys = Crypto.make(1, suite), Encryption()
+    ours = find_key(keys.answer(theirs))
     assert ours is not None and ours.key != theirs.key and ours.suite is suite
     for at in range(65_530, 65_545):
         assert keys.protect(rtp(at)) == protected(rtp(at), ours, index=at)
@@ -89,7 +98,7 @@ def test_packets_are_those_of_rfc_3711_also_where_their_numbers_wrap(suite: Suit
 
 
 def test_what_was_changed_or_came_before_or_is_not_theirs_is_let_go() -> None:
-    theirs, keys = Crypto.make(1, Suite.SHA1_80), Keys()
+    theirs, keys = Crypto.make(1, Suite.SHA1_80), Encryption()
     keys.answer(theirs)
     good = protected(rtp(5), theirs, index=5)
     for bad in (
@@ -111,9 +120,9 @@ def test_what_was_changed_or_came_before_or_is_not_theirs_is_let_go() -> None:
 
 
 def test_control_packets_are_encrypted_too() -> None:
-    theirs, keys, peer = Crypto.make(1, Suite.SHA1_80), Keys(), Keys()
+    theirs, keys, peer = Crypto.make(1, Suite.SHA1_80), Encryption(), Encryption()
     (line,) = keys.answer(theirs)
-    ours = choose([line])
+    ours = find_key([line])
     assert ours is not None
     report = struct.pack("!BBHL", 0x80, 201, 1, 7)
     sent = keys.protect_control(report)
@@ -124,7 +133,7 @@ def test_control_packets_are_encrypted_too() -> None:
 
 
 def test_a_key_that_stays_is_counted_on_and_another_begins_anew() -> None:
-    theirs, keys = Crypto.make(1, Suite.SHA1_80), Keys()
+    theirs, keys = Crypto.make(1, Suite.SHA1_80), Encryption()
     first = keys.answer(theirs)
     packet = protected(rtp(1), theirs, index=1)
     assert keys.unprotect(packet) == rtp(1)
@@ -136,15 +145,15 @@ def test_a_key_that_stays_is_counted_on_and_another_begins_anew() -> None:
 
 
 def test_an_answer_to_our_offer_has_one_of_its_keys_or_none() -> None:
-    keys = Keys()
-    offered = [choose([line]) for line in keys.offer()]
+    keys = Encryption()
+    offered = [find_key([line]) for line in keys.offer()]
     assert [each.suite for each in offered if each] == list(Suite)
     with pytest.raises(NoCommonKey):
         keys.take_answer(Crypto.make(1, Suite.SHA1_32))
     keys.take_answer(theirs := Crypto.make(2, Suite.SHA1_32))
     assert offered[1] is not None and keys.protect(rtp(1)) == protected(rtp(1), offered[1], index=1)
     assert keys.unprotect(protected(rtp(1), theirs, index=1)) == rtp(1)
-    assert [choose([line]) for line in keys.offer()] == [offered[1]]
+    assert [find_key([line]) for line in keys.offer()] == [offered[1]]
 
 
 @pytest.mark.parametrize(
@@ -164,9 +173,9 @@ def test_an_answer_to_our_offer_has_one_of_its_keys_or_none() -> None:
     ],
 )
 def test_a_key_is_taken_whose_packets_we_speak(line: str, *, is_spoken: bool) -> None:
-    assert (choose([line]) is not None) is is_spoken
-    assert choose([line, f"9 AES_CM_128_HMAC_SHA1_32 inline:{OTHER_KEY}"]) is not None
-    assert KEY not in repr(choose([line]))
+    assert (find_key([line]) is not None) is is_spoken
+    assert find_key([line, f"9 AES_CM_128_HMAC_SHA1_32 inline:{OTHER_KEY}"]) is not None
+    assert KEY not in repr(find_key([line]))
 
 
 def offer(proto: str, *lines: str) -> str:
@@ -183,7 +192,7 @@ def test_keys_are_taken_over_tls_only_and_answered_in_kind() -> None:
     for proto in ("RTP/SAVP", "RTP/AVP"):
         media = read_offer(offer(proto, line), is_secret=True)
         answer = write_answer(
-            media, host="203.0.113.10", port=16384, session=1, version=1, crypto=Keys().answer(media.crypto)
+            media, host="203.0.113.10", port=16384, session=1, version=1, crypto=Encryption().answer(media.crypto)
         )
         assert f"m=audio 16384 {proto} 0" in answer and "a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:" in answer
         assert KEY not in answer
@@ -246,7 +255,7 @@ def test_a_telephone_that_insists_is_refused_without_tls_and_one_without_keys_is
     line = f"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}"
     for peer in (PlainPeer(sip.sip_port), StreamPeer(sip.sip_port)):
         with peer:
-            assert peer.ask("INVITE", body=peer.offer(proto="RTP/SAVP", lines=[line])).status == 488
+            assert peer.ask("INVITE", body=peer.offer(proto="RTP/SAVP", more=f"{line}\r\n")).status == 488
     with StreamPeer(sip.sip_port + 1, context=certificate.context) as peer:
         assert "crypto" not in peer.call().text
         assert peer.ask("BYE").status == 200
@@ -257,7 +266,7 @@ def test_a_telephone_that_insists_is_refused_without_tls_and_one_without_keys_is
     "lines", [[], [f"a=crypto:2 AES_CM_128_HMAC_SHA1_32 inline:{KEY}"]], ids=["plain", "encrypted"]
 )
 def test_who_calls_over_tls_without_an_offer_may_encrypt_or_not(
-    sip: SipTelephony, certificate: Certificate, acme: Tenant, answers: Answers, lines: list[str]
+    sip: SipTelephony, certificate: Certificate, acme: Tenant, answers: Answers, crypto: str
 ) -> None:
     answers("whistle")
     with (
@@ -266,13 +275,51 @@ def test_who_calls_over_tls_without_an_offer_may_encrypt_or_not(
     ):
         ears.bind(("127.0.0.1", 0))
         ears.settimeout(5)
-        offered = peer.call(body="", answer_body=peer.offer(port=ears.getsockname()[1], lines=lines))
-        ours = choose([line[9:] for line in offered.text.split("\r\n") if line.startswith("a=crypto:2")])
+        offered = peer.call(body="", answer_body=peer.offer(port=ears.getsockname()[1], more=crypto))
+        ours = find_key([line[9:] for line in offered.text.split("\r\n") if line.startswith("a=crypto:2")])
         assert ours is not None and ours.suite is Suite.SHA1_32
         packet = ears.recv(2000)
-        assert len(packet) == 12 + 160 + (4 if lines else 0)
-        if lines:
+        assert len(packet) == 12 + 160 + (4 if crypto else 0)
+        if crypto:
             plain = protected(packet[:-4], ours, index=int.from_bytes(packet[2:4]))[: 12 + 160]
             assert plain[12:] == PCMU.silence  # a keystream laid over twice
         assert peer.ask("BYE").status == 200
     finished(acme)
+
+
+def test_a_caller_is_understood_over_tls_with_encrypted_sound(
+    acme: Tenant,
+    alice: User,
+    own_gateway: Any,
+    certificate: Certificate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agent = publish_salon(acme)
+    with enter_tenant(acme.id):
+        numbers.add_number(number=NUMBER, carrier="sip", agent=agent, settings={}, hours={}, actor=alice)
+    question = soxr.resample(speak("What are your opening hours?"), SAMPLE_RATE_HZ, RATE_HZ)
+    with supervisor_with_a_pool(acme, tmp_path, monkeypatch) as reached:
+        gateway = own_gateway(**reached, GATEWAY_HANDSHAKE_SECONDS="20", GATEWAY_CALLER_SILENCE_SECONDS="60")
+        sip = SipTelephony(tmp_path, gateway_url=gateway.url, **certificate.settings)
+        insists = {"account": ";mediaenc=srtp-mand", "authorities": certificate.chain}
+        with running(sip.process), baresip(tmp_path / "caller", beeps(), **insists) as caller:
+            caller.dial(NUMBER, at=sip.sip_port + 1, transport="tls")
+            caller.wait_for("CALL_ESTABLISHED")
+            assert "AES_CM_128_HMAC_SHA1_80" in caller.wait_for("CALL_MENC")["param"]
+            caller.listen(0.8)
+            caller.say(np.concatenate([question, beeps()]))
+            caller.listen(0.8)
+            caller.tell("hangup")
+            leg = finished(acme)
+            heard = caller.heard()
+    with enter_tenant(acme.id):
+        record = call_record(find_call(leg.call_id))
+    callers = " ".join(line["text"] for line in record["transcript"] if line["role"] == "caller").lower()
+    assert "opening hours" in callers, record["transcript"]
+    # What the caller heard is speech: our own ears find the agent's last words in the end of it.
+    end = int(np.flatnonzero(np.abs(heard) > 0.05)[-1])
+    last = soxr.resample(heard[max(0, end - 5 * RATE_HZ) : end + RATE_HZ // 2], RATE_HZ, HEARING_RATE_HZ)
+    understood = words_of(Moonshine().transcribe(last.astype(np.float32)))
+    agent_said = [line["text"] for line in record["transcript"] if line["role"] == "agent"]
+    assert len(set(understood) & set(words_of(agent_said[-1]))) >= 4, (understood, agent_said)

@@ -121,11 +121,11 @@ class SipLeg(Leg):
         }
         text = ""
         if media is not None:
-            text = write_answer(media, **ours, crypto=self.line.keys.answer(media.crypto))
+            text = write_answer(media, **ours, crypto=self.line.encryption.answer(media.crypto))
             self._take_media(media)
         elif arrived.request.method == "INVITE":
             # Who asks without an offer gets one, and answers it in the ACK (RFC 3261, section 13.2.1).
-            keys = self.line.keys.offer() if self._is_secret else []
+            keys = self.line.encryption.offer() if self._is_secret else []
             law = self._media.law if self._agreed.is_set() else None
             text = write_offer(**ours, law=law, crypto=keys)
             self._offered_in = self._dialog.remote_cseq
@@ -153,7 +153,7 @@ class SipLeg(Leg):
         try:
             law = self._media.law if self._agreed.is_set() else None
             media = read_offer(request.text, law=law, is_secret=self._is_secret)
-            self.line.keys.take_answer(media.crypto)
+            self.line.encryption.take_answer(media.crypto)
         except (NoCommonSound, NoCommonKey) as problem:
             log.info("sip.no_common_sound", problem=str(problem))
             if not self._agreed.is_set():  # otherwise all stays as it was

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from aiosipua import SdpMessage, SdpNegotiationError, negotiate_sdp, parse_sdp, serialize_sdp
 
 from voice.telephony.g711 import PCMA, PCMU, Law
-from voice.telephony.sip.srtp import Crypto, choose
+from voice.telephony.sip.srtp import Crypto, find_key
 
 KEYS = "telephone-event"
 HEARS = {"sendrecv", "recvonly"}
@@ -61,7 +61,7 @@ def read_offer(text: str, *, law: Law | None = None, is_secret: bool = False) ->
     audio = offer.audio
     if audio is None or offer.rtp_address is None:
         raise NoCommonSound("no sound is offered")
-    crypto = choose(audio.attributes.get("crypto", [])) if is_secret else None
+    crypto = find_key(audio.attributes.get("crypto", [])) if is_secret else None
     if audio.proto not in (PLAIN, ENCRYPTED):
         raise NoCommonSound(f"{audio.proto[:20]} is not spoken")
     if audio.proto == ENCRYPTED and crypto is None:

@@ -18,7 +18,7 @@ import numpy as np
 from voice.telephony.arrivals import unwrap
 from voice.telephony.g711 import FRAME_SAMPLES, Law
 from voice.telephony.legs import Event, Key, Sound
-from voice.telephony.sip.srtp import Keys
+from voice.telephony.sip.srtp import Encryption
 
 HEADER = struct.Struct("!BBHLL")
 VERSION = 2 << 6
@@ -46,8 +46,8 @@ class RtpLine(asyncio.DatagramProtocol):
         self.heard_at = time.monotonic()
         self.law = law
         self.keys_type = keys_type
-        self.keys = Keys()
-        """Of SRTP."""
+        self.encryption = Encryption()
+        """Of the sound."""
         self._hear = hear
         self._transport: asyncio.DatagramTransport | None = None
         self._to: tuple[str, int] | None = None
@@ -90,7 +90,7 @@ class RtpLine(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, address: Any) -> None:
         if address[0] not in self._hosts or len(data) > LONGEST_PACKET_BYTES:
             return
-        plain = self.keys.unprotect(data)
+        plain = self.encryption.unprotect(data)
         if plain is None or (packet := _read(plain)) is None:
             return
         payload_type, sequence, timestamp, source, payload = packet
@@ -134,7 +134,7 @@ class RtpLine(asyncio.DatagramProtocol):
         mark = MARKER if self._begins else 0
         self._begins = False
         header = HEADER.pack(VERSION, self.law.payload_type | mark, self._sent, self._time, self._ssrc)
-        self._transport.sendto(self.keys.protect(header + payload), self._to)
+        self._transport.sendto(self.encryption.protect(header + payload), self._to)
 
 
 def _read(data: bytes) -> tuple[int, int, int, int, bytes] | None:

@@ -55,7 +55,7 @@ class Crypto:
         return f"{self.tag} {self.suite} inline:{base64.b64encode(self.key).decode()}"
 
 
-def choose(lines: Sequence[str]) -> Crypto | None:
+def find_key(lines: Sequence[str]) -> Crypto | None:
     """Return the first that we speak, of the values of `a=crypto`."""
     for line in lines:
         match = CRYPTO.fullmatch(line.strip())
@@ -70,7 +70,7 @@ def choose(lines: Sequence[str]) -> Crypto | None:
     return None
 
 
-class Keys:
+class Encryption:
     """What both sides of a call told of their keys, and the packets that these are for."""
 
     def __init__(self) -> None:
