@@ -263,7 +263,7 @@ def test_a_telephone_that_insists_is_refused_without_tls_and_one_without_keys_is
 
 
 @pytest.mark.parametrize(
-    "lines", [[], [f"a=crypto:2 AES_CM_128_HMAC_SHA1_32 inline:{KEY}"]], ids=["plain", "encrypted"]
+    "crypto", ["", f"a=crypto:2 AES_CM_128_HMAC_SHA1_32 inline:{KEY}\r\n"], ids=["plain", "encrypted"]
 )
 def test_who_calls_over_tls_without_an_offer_may_encrypt_or_not(
     sip: SipTelephony, certificate: Certificate, acme: Tenant, answers: Answers, crypto: str
