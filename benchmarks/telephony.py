@@ -28,8 +28,9 @@ from websockets.exceptions import ConnectionClosed
 
 from gpu_workers import protocol
 from voice.telephony.bridge import Bridge, Ending, Figures
+from voice.telephony.dialects import TWILIO
 from voice.telephony.g711 import FRAME_SAMPLES, FRAME_SECONDS, PCMU, RATE_HZ
-from voice.telephony.twilio import stream
+from voice.telephony.streams import StreamLeg, started
 from voice.times import percentile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,7 +60,7 @@ async def serve_bridge(gateway: str) -> None:
     """Bridge every stream that comes; print the port."""
 
     async def hold(connection: ServerConnection) -> None:
-        leg = stream.TwilioLeg(connection, await stream.started(connection))
+        leg = StreamLeg(connection, await started(connection, TWILIO), TWILIO)
         await Bridge(leg, gateway, NoRecord()).hold()
 
     async with serve(hold, "127.0.0.1", 0, compression=None, max_size=65_536) as server:

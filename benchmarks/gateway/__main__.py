@@ -43,6 +43,7 @@ COLUMNS = (
     ("max ms", 7),
     ("KiB/call", 8),
     ("opened/s", 8),
+    ("ms/open", 7),
     ("lost", 5),
 )
 """Delays are those added to the delay without a proxy, whose own row shows it whole."""
@@ -236,7 +237,10 @@ def _carry(
         command += ["--rate", str(rate), "--seconds", str(seconds), *(["--greets"] if greets else [])]
         urls = addresses(calls)
         with Child(command, core=cores[-1]) as load:
+            opening = proxy.cpu_seconds if proxy else 0.0
             load.write(urls)
+            load.read()
+            opening = (proxy.cpu_seconds if proxy else 0.0) - opening
             load.read()
             used = proxy.cpu_seconds if proxy else 0.0
             load.read()
@@ -254,6 +258,7 @@ def _carry(
         "kib_per_call": (after - before) / calls / 1024,
         "lost": max(0, figures["sent"] - figures["heard"] - 2 * calls),
         "opened_per_second": figures["opened_per_second"],
+        "cpu_ms_per_opening": 1e3 * opening / calls,
     }
 
 
@@ -268,6 +273,7 @@ def _print(row: dict[str, Any]) -> None:
         *(f"{delays[what]:.2f}" for what in ("p50", "p99", "max")),
         f"{row['kib_per_call']:.0f}",
         f"{row['opened_per_second']:.0f}",
+        f"{row['cpu_ms_per_opening']:.2f}",
         f"{row['lost']:.0f}",
     ]
     print(" ".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, COLUMNS, strict=True)), flush=True)

@@ -122,6 +122,7 @@ async def load(urls: Sequence[str], *, rate: float, seconds: float, size: int, g
     began = time.monotonic()
     callers = await asyncio.gather(*(_call(url, greets) for url in urls))
     opened_seconds = time.monotonic() - began
+    _tell({"opened": time.time()})
 
     def tick(caller: Caller, due: float) -> None:
         if caller.transport.is_closing():

@@ -145,6 +145,7 @@ async def running_gateway() -> AsyncIterator[Gateway]:
             _collect_garbage_seldom()
             upkeep = [
                 asyncio.create_task(gateway.quiet_calls.keep_writing(), name="write checkpoints"),
+                asyncio.create_task(gateway.rounds.keep_going(), name="go round the calls"),
                 asyncio.create_task(gateway.budgets.keep_reading(), name="read budgets"),
                 asyncio.create_task(
                     hear_takeovers(options.database_url, gateway.hear_takeover), name="hear of takeovers"

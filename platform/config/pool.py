@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import Any
 
 import psycopg
@@ -15,9 +16,11 @@ RECONNECT_SECONDS = 5.0
 
 
 def gateway_pool(database_url: str) -> AsyncConnectionPool[Any]:
-    """Return a pool, not yet open, that gives only connections which the database answers."""
+    """Return a pool, not yet open, whose connections are looked at before they are given: asking would cost a trip."""
 
     async def check(connection: psycopg.AsyncConnection[Any]) -> None:
+        if _is_quiet(connection.pgconn.socket):
+            return
         try:
             await AsyncConnectionPool.check_connection(connection)
         except psycopg.Error:
@@ -39,6 +42,13 @@ def gateway_pool(database_url: str) -> AsyncConnectionPool[Any]:
         name="gateway",
     )
     return pool
+
+
+def _is_quiet(socket: int) -> bool:
+    """Return whether nothing came on an idle connection: what a server that closes has said last waits to be read."""
+    poll = select.poll()
+    poll.register(socket, select.POLLIN)
+    return not poll.poll(0)
 
 
 async def _limit_transactions(connection: psycopg.AsyncConnection[Any]) -> None:

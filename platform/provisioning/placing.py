@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 import psycopg
@@ -44,13 +45,26 @@ class Place:
         )
 
 
+PLACES = "SELECT * FROM warmline_places(%(worker)s)"
+"""The ready deployments for calls of the entered tenant: rows of `Place`."""
+
+
 async def find_places(
     connection: psycopg.AsyncConnection[Any], *, tenant_id: uuid.UUID, worker: str, region: str
 ) -> list[Place]:
-    """Return the ready deployments for a tenant's call: its own before shared ones, near regions before far ones."""
-    async with connection.transaction(), connection.cursor(row_factory=class_row(Place)) as cursor:
+    """Return where a tenant's call can be held, in the order in which to try it: see `in_order`."""
+    async with (
+        connection.pipeline(),
+        connection.transaction(),
+        connection.cursor(row_factory=class_row(Place)) as cursor,
+    ):
         await enter_tenant_async(connection, tenant_id)
-        await cursor.execute("SELECT * FROM warmline_places(%s)", (worker,))
+        await cursor.execute(PLACES, {"worker": worker})
         places = await cursor.fetchall()
+    return in_order(places, region)
+
+
+def in_order(places: Iterable[Place], region: str) -> list[Place]:
+    """Return a tenant's own places before shared ones, those in near regions before those in far ones."""
     nearness = {name: rank for rank, name in enumerate(regions_by_nearness(region))}
     return sorted(places, key=lambda place: (not place.is_own, nearness.get(place.region, len(nearness))))

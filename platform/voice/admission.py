@@ -13,14 +13,17 @@ import hashlib
 import hmac
 import secrets
 import uuid
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
-from psycopg.rows import namedtuple_row
+from psycopg.rows import class_row, namedtuple_row
 from psycopg_pool import AsyncConnectionPool
 
+from agents.engines import worker_of
 from gpu_workers.protocol import CloseCode
+from provisioning.placing import PLACES, Place, in_order
 from tenants.models import hash_secret
 from voice import statements
 from voice.options import Options
@@ -73,6 +76,8 @@ class Admitted:
     """Of conversation in the tenant's period, for all its calls; None: there is no end."""
     live_calls: int = 0
     """Of the tenant, with this one; 0: nobody has counted."""
+    places: Sequence[Place] = ()
+    """Where its worker can be, in the order in which to try."""
 
 
 LONGEST_PUBLIC_KEY = 40
@@ -113,24 +118,30 @@ async def admit(pool: AsyncConnectionPool[Any], request: Request, options: Optio
     """
     secret = hash_secret(request.secret) if request.kind == "ticket" else request.secret
     limits = {"tenant_calls_per_minute": options.tenant_calls_per_minute, "fleet_calls": options.fleet_calls}
-    async with pool.connection() as connection:
-        async with connection.pipeline(), connection.transaction():
-            door, lock, asked = (connection.cursor(row_factory=namedtuple_row) for _ in range(3))
-            await door.execute(statements.ENTER_BY[request.kind], {"secret": secret})
+    refusal: CloseCode | None
+    async with pool.connection() as connection, connection.pipeline():
+        async with connection.transaction():
+            door, asked = (connection.cursor(row_factory=namedtuple_row) for _ in range(2))
             # One admission at a time for each tenant, or two callers could both take its last line.
-            await lock.execute(statements.LOCK_TENANT if wait else statements.TRY_LOCK_TENANT)
+            enter_by = statements.ENTER_BY if wait else statements.TRY_ENTER_BY
+            await door.execute(enter_by[request.kind], {"secret": secret})
             await asked.execute(statements.ADMISSION_BY[request.kind], {"secret": secret, **limits})
-            entered, locked, standing = await door.fetchone(), await lock.fetchone(), await asked.fetchone()
-            if locked is not None and locked[0] is False and entered is not None:
+            entered, standing = await door.fetchone(), await asked.fetchone()
+            if entered is not None and not entered.admits:
                 raise Crowded(entered.tenant_id)
             refusal = _refusal(request, entered, standing)
             # A ticket stays used when its call is refused.
             if refusal is None:
                 admitted = _admitted(request, entered, standing, options)
                 await _open(connection, admitted, standing, request, options)
+                found = connection.cursor(row_factory=class_row(Place))
+                await found.execute(PLACES, {"worker": worker_of(admitted.engine)})
+        if refusal is None:
+            # Not sooner: what is asked for inside the transaction would be a trip of its own before its end.
+            places = in_order(await found.fetchall(), admitted.region)
     if refusal is not None:
         raise Refused(refusal)
-    return admitted
+    return dataclasses.replace(admitted, places=places)
 
 
 def _refusal(request: Request, entered: Any, standing: Any) -> CloseCode | None:
@@ -224,11 +235,8 @@ async def _open(
             "caller_address_hash": _address_hash(request.address, options),
             "max_seconds": admitted.max_seconds,
             "resume_token_hash": hash_secret(admitted.resume_token) if admitted.can_resume else "",
+            "lease_seconds": options.lease_seconds,
         },
-    )
-    await connection.execute(
-        statements.TAKE_LINE,
-        {"tenant_id": admitted.tenant_id, "call_id": admitted.call_id, "seconds": options.lease_seconds},
     )
 
 

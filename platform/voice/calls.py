@@ -91,7 +91,7 @@ async def save_checkpoint(pool: AsyncConnectionPool[Any], call: OngoingCall, opt
     async with asyncio.timeout(options.database_seconds), connection_of(pool, call.tenant_id) as connection:
         unsaved = call.take_news()
         try:
-            async with connection.transaction():
+            async with connection.pipeline(), connection.transaction():
                 await _write_checkpoint(connection, call, unsaved, options)
         except BaseException:
             call.give_back(unsaved)
@@ -102,20 +102,19 @@ async def save_checkpoint(pool: AsyncConnectionPool[Any], call: OngoingCall, opt
 async def _write_checkpoint(
     connection: psycopg.AsyncConnection[Any], call: OngoingCall, unsaved: Any, options: Options
 ) -> None:
+    """Inside a transaction, of which nothing waits for the database until its first answer is needed."""
+    await enter_tenant_async(connection, call.tenant_id)
     await _seal(connection, call)
-    async with connection.pipeline():
-        await enter_tenant_async(connection, call.tenant_id)
-        written = await connection.execute(statements.CHECKPOINT, checkpoint_values(call))
-        for turn in unsaved.turns:
-            await connection.execute(statements.SAVE_TURN, _turn_values(call, turn))
-        for session in call.sessions:
-            await connection.execute(statements.SAVE_SESSION, session_values(call, session))
-        await connection.execute(
-            statements.TAKE_LINE,
-            {"tenant_id": call.tenant_id, "call_id": call.call_id, "seconds": options.lease_seconds},
-        )
-        stands = await written.fetchone() is not None
-    if not stands:
+    written = await connection.execute(statements.CHECKPOINT, checkpoint_values(call))
+    for turn in unsaved.turns:
+        await connection.execute(statements.SAVE_TURN, _turn_values(call, turn))
+    for session in call.sessions:
+        await connection.execute(statements.SAVE_SESSION, session_values(call, session))
+    await connection.execute(
+        statements.TAKE_LINE,
+        {"tenant_id": call.tenant_id, "call_id": call.call_id, "seconds": options.lease_seconds},
+    )
+    if await written.fetchone() is None:
         raise Fenced((await fences_of(connection, [call.call_id]))[call.call_id])
     await append_lines(connection, tenant_id=call.tenant_id, call_id=call.call_id, lines=unsaved.lines)
 
@@ -132,7 +131,6 @@ async def _seal(connection: psycopg.AsyncConnection[Any], call: OngoingCall) -> 
     unsealed = [each for each in call.sessions if each.sealed is None and each.reach is not None]
     if not unsealed or not call.can_resume:
         return
-    await enter_tenant_async(connection, call.tenant_id)
     with contextlib.suppress(TenantKeyDeleted):
         key = await tenant_key_async(connection, call.tenant_id)
         for session in unsealed:
@@ -200,7 +198,7 @@ async def _close_once(pool: AsyncConnectionPool[Any], call: OngoingCall, ending:
     async with asyncio.timeout(options.database_seconds), connection_of(pool, call.tenant_id) as connection:
         unsaved = call.take_news()
         try:
-            async with connection.transaction():
+            async with connection.pipeline(), connection.transaction():
                 await _write_checkpoint(connection, call, unsaved, options)
                 await end_call(
                     connection,

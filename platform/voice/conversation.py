@@ -13,7 +13,7 @@ import asyncio
 import collections
 import contextlib
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine, Iterator
 from typing import Any
 
 import structlog
@@ -92,7 +92,14 @@ class Conversation:
         self._worker: WorkerSocket | None = None
         self._is_further_worker = call.ready_ms is not None
         self._voice = StreamHead()
+        self._teller: telling.Teller | None = None
         self._tidying: set[asyncio.Task[None]] = set()
+
+    def look(self, at: float) -> None:
+        """Do what is due by the clock; to be called once a second."""
+        self.watch.look(at)
+        if self._teller is not None:
+            self._teller.look(at)
 
     async def hold(self) -> Ending:
         """Return why the call ended; errors of either side are ends too."""
@@ -156,7 +163,7 @@ class Conversation:
     # --- a worker --------------------------------------------------------------------------------------------------
     async def _find_worker(self, caller: CallerSocket) -> Ending | Change:
         return await run_until_first(
-            {"worker": self._found(), "caller": self._wait_for_hang_up(caller), "watch": self.watch.run()}
+            {"worker": self._found(), "caller": self._wait_for_hang_up(caller), "watch": self.watch.outcome()}
         )
 
     async def _found(self) -> Change:
@@ -206,9 +213,7 @@ class Conversation:
     # --- a caller --------------------------------------------------------------------------------------------------
     async def _wait_for_caller(self) -> Ending | Change:
         until = self._caller_lost_at + self._options.resume_seconds
-        parts: dict[str, Coroutine[Any, Any, Ending | Change]] = {
-            "watch": self.watch.run(worker=self._worker, until=until)
-        }
+        parts: dict[str, Awaitable[Ending | Change]] = {"watch": self.watch.outcome(worker=self._worker, until=until)}
         if self._worker is not None:
             parts["agent"] = self._keep_what_is_said(self._worker)
             parts["line"] = _keep_alive(self._worker)
@@ -285,14 +290,18 @@ class Conversation:
                 await self._join(caller, worker)
         except (SideLost, TimeoutError):
             return Change.CALLER_LEFT if worker.close_code is None else Change.WORKER_LEFT
-        watches = {"watch": self.watch.run(worker=worker), "stats": self._tell_stats(caller)}
+        parts: dict[str, Awaitable[Ending | Change]] = {"watch": self.watch.outcome(worker=worker)}
         if caller.frames is not None:
-            return await run_until_first({"splice": self._splice(caller, worker, caller.frames), **watches})
-        carries = {
-            "caller to worker": self._carry_to_worker(caller, worker),
-            "worker to caller": self._carry_to_caller(caller, worker),
-        }
-        return await run_until_first({**carries, **watches})
+            parts["splice"] = self._splice(caller, worker, caller.frames)
+        else:
+            parts["caller to worker"] = self._carry_to_worker(caller, worker)
+            parts["worker to caller"] = self._carry_to_caller(caller, worker)
+        self._teller = telling.Teller(self.call, caller)
+        try:
+            return await run_until_first(parts)
+        finally:
+            self._teller.stop()
+            self._teller = None
 
     async def _join(self, caller: CallerSocket, worker: WorkerSocket) -> None:
         """Bring a side that is new up to date: a caller with the handshake, each with the other's header pages."""
@@ -322,11 +331,6 @@ class Conversation:
             call.meet_worker(replayed=replayed)
         self._is_new_caller = self._is_further_worker = False
         call.talk()
-
-    async def _tell_stats(self, caller: CallerSocket) -> Change:
-        with contextlib.suppress(SideLost):
-            await telling.keep_telling(self.call, caller)
-        return Change.CALLER_LEFT
 
     async def _splice(self, caller: CallerSocket, worker: WorkerSocket, frames: Frames) -> Change:
         call, voice = self.call, self._voice if self.call.can_resume else None

@@ -25,24 +25,27 @@ MOST_PIECES = 1024
 """Of one message; a limit of bytes does not count empty pieces."""
 WRITE_BUFFER_BYTES = 32_768
 """What may wait for a slow side before its other side is read no more."""
+MOST_SHORT_BYTES = 0xFFFF
+"""Of a message whose length takes two bytes at most."""
 PING_SECONDS = 20.0
 """How often a side that says nothing is asked whether it is there, and how long it has to answer."""
 CLOSE_SECONDS = 10.0
 """Who does not answer a goodbye is let go."""
 TIMED_EACH = 8
-"""Of so many reads one is timed until it is written: percentiles need no more."""
+"""Of so many messages one is timed until it is written: percentiles need no more."""
 ABNORMAL = 1006
 NO_STATUS = 1005
 
-_AUDIO = int(Kind.AUDIO)
+AUDIO = int(Kind.AUDIO)
 _FIN, _RESERVED, _OPCODE, _MASKED = 0x80, 0x70, 0x0F, 0x80
-_WHOLE_BINARY = _FIN | Opcode.BINARY
+WHOLE_BINARY = int(_FIN | Opcode.BINARY)
 _CONTROL = 0x08
 
 
 class Passage(Protocol):
     """What watches one direction: says what may pass, counts, keeps times. Never waits. Times: monotonic seconds."""
 
+    messages: int
     waiting_since: float | None
     tap: Callable[[bytes, float], None] | None
     """Is shown each message of audio, unmasked, and when it came; None while nobody wants it."""
@@ -87,8 +90,8 @@ class Frames(asyncio.Protocol):
         "_sink",
         "_source",
         "_timer",
-        "_untimed",
         "_writable",
+        "_write_on",
         "close_code",
         "closed_at",
         "on_close",
@@ -121,7 +124,8 @@ class Frames(asyncio.Protocol):
         self._sink: Frames | None = None
         self._source: Frames | None = None
         self._passage: Passage | None = None
-        self._untimed = TIMED_EACH
+        self._write_on: Callable[[bytes], None] | None = None
+        """Writes to the sink, while what comes next is the beginning of a message that may be passed on at once."""
 
     # --- for who holds the connection ------------------------------------------------------------------------------
     @property
@@ -150,6 +154,13 @@ class Frames(asyncio.Protocol):
             raise SideClosed
         self._write(Opcode.BINARY, message)
 
+    def offer(self, message: bytes) -> bool:
+        """Send a binary message where there is room for it at once; returns whether there was."""
+        if self._writable is not None or not self.is_open:
+            return False
+        self._write(Opcode.BINARY, message)
+        return True
+
     def say_goodbye(self, code: int, reason: str = "") -> None:
         """Begin to close, once, and read no more messages; nothing happens where it has closed already."""
         if self.is_open:
@@ -172,6 +183,7 @@ class Frames(asyncio.Protocol):
             if lets_pass(passage, message, now):
                 sink._write(Opcode.BINARY, message)
         self._sink, self._passage, sink._source = sink, passage, self
+        self._allow_passing()
         if sink._writable is None:
             self._read_on()
         else:
@@ -182,7 +194,7 @@ class Frames(asyncio.Protocol):
         if self._sink is not None and self._passage is not None:
             self._sink._source = None
             self._passage.waiting_since = None
-            self._sink = self._passage = None
+            self._sink = self._passage = self._write_on = None
 
     # --- for subclasses --------------------------------------------------------------------------------------------
     def opened(self) -> None:
@@ -193,6 +205,7 @@ class Frames(asyncio.Protocol):
         self._set_timer(self._ping_seconds, self._keep_alive)
 
     def frames_received(self, data: bytes) -> None:
+        """Take what came. Subclasses look first whether it is one message of audio and may pass as it is."""
         at = self._heard_at = monotonic()
         if self._rest:
             self._rest += data
@@ -200,7 +213,9 @@ class Frames(asyncio.Protocol):
                 return
             data = bytes(self._rest)
             self._rest = bytearray()
+        self._write_on = None
         self._walk(data, at)
+        self._allow_passing()
 
     def fail(self, code: CloseCode) -> None:
         """Close on a side that broke the protocol, and remember it as how the connection closed."""
@@ -255,7 +270,7 @@ class Frames(asyncio.Protocol):
                     break
                 length = int.from_bytes(data[begin + 2 : begin + 2 + extended])
                 head += extended
-            is_plain = first == _WHOLE_BINARY and (second > 0x7F) is (mask_bytes > 0) and not self._pieces
+            is_plain = first == WHOLE_BINARY and (second > 0x7F) is (mask_bytes > 0) and not self._pieces
             if (not is_plain or length > self._max_message_bytes) and (
                 problem := self._problem_of(first, second, length)
             ):
@@ -267,13 +282,11 @@ class Frames(asyncio.Protocol):
             if is_plain and sink is not None and passage is not None:
                 self._pings = 0
                 kind = -1 if not length else data[head] ^ data[head - 4] if mask_bytes else data[head]
-                if kind == _AUDIO:
+                if kind == AUDIO:
                     passage.audio(length, at)
                     if tap is not None:
-                        tap(self._payload(data[begin:end], head - begin), at)
-                elif not passage.other(
-                    kind, functools.partial(self._payload, data[begin:end], head - begin), length, at
-                ):
+                        tap(_payload(data[begin:end], head - begin), at)
+                elif not passage.other(kind, functools.partial(_payload, data[begin:end], head - begin), length, at):
                     if passed < begin:
                         sink._write_raw(data[passed:begin])
                     passed = end
@@ -289,12 +302,16 @@ class Frames(asyncio.Protocol):
                 break
         if passed < begin and sink is not None and passage is not None:
             sink._write_raw(data if begin - passed == size else data[passed:begin])
-            self._untimed += 1
-            if self._untimed >= TIMED_EACH:
-                self._untimed = 0
+            if not passage.messages % TIMED_EACH:
                 passage.departed(at, monotonic())
         if begin < size:
             self._rest, self._needed = bytearray(data[begin:]), needed
+
+    def _allow_passing(self) -> None:
+        """Let whole messages be passed on as they come, where nothing stands half read."""
+        sink = self._sink
+        is_between = not self._rest and not self._pieces and self._max_message_bytes >= MOST_SHORT_BYTES
+        self._write_on = sink.transport.write if sink is not None and sink.is_open and is_between else None
 
     def _problem_of(self, first: int, second: int, length: int) -> CloseCode | None:
         """Return what is wrong with a frame by its head: known before the frame is whole."""
@@ -314,7 +331,7 @@ class Frames(asyncio.Protocol):
         """Take a frame that is not passed on as it is: of control, a piece, or a message while there is no sink."""
         opcode = frame[0] & _OPCODE
         if opcode & _CONTROL:
-            self._take_control(opcode, self._payload(frame, head))
+            self._take_control(opcode, _payload(frame, head))
         elif not self._has_said_goodbye:
             self._pieces.append((frame, head))
             self._pieces_bytes += len(frame) - head
@@ -324,7 +341,7 @@ class Frames(asyncio.Protocol):
                 self._take_message(pieces, at)
 
     def _take_message(self, pieces: list[tuple[bytes, int]], at: float) -> None:
-        message = b"".join(self._payload(frame, head) for frame, head in pieces)
+        message = b"".join(_payload(frame, head) for frame, head in pieces)
         is_text = pieces[0][0][0] & _OPCODE == Opcode.TEXT
         if self._sink is None or self._passage is None:
             self._messages.append(message.decode(errors="replace") if is_text else message)
@@ -351,9 +368,6 @@ class Frames(asyncio.Protocol):
                 self._say_goodbye(1000 if close.code == NO_STATUS else close.code)
                 self._closed(int(close.code))
                 self.transport.close()
-
-    def _payload(self, frame: bytes, head: int) -> bytes:
-        return apply_mask(frame[head:], frame[head - 4 : head]) if self._mask_bytes else frame[head:]
 
     def _read_on(self) -> None:
         if not self._is_reading and self._is_open:
@@ -431,10 +445,30 @@ class Frames(asyncio.Protocol):
         self.transport.abort()
 
 
+def pass_audio(frame: bytes, head: int, passage: Passage, write: Callable[[bytes], None]) -> float:
+    """Pass on one whole message of audio, and return when.
+
+    Args:
+        head: where its payload begins.
+    """
+    at = monotonic()
+    passage.audio(len(frame) - head, at)
+    if passage.tap is not None:
+        passage.tap(_payload(frame, head), at)
+    write(frame)
+    if not passage.messages % TIMED_EACH:
+        passage.departed(at, monotonic())
+    return at
+
+
+def _payload(frame: bytes, head: int) -> bytes:
+    return apply_mask(frame[head:], frame[head - 4 : head]) if frame[1] & _MASKED else frame[head:]
+
+
 def lets_pass(passage: Passage, message: bytes, at: float) -> bool:
     """Show a whole message to what watches its direction."""
     kind = message[0] if message else -1
-    if kind != _AUDIO:
+    if kind != AUDIO:
         return passage.other(kind, lambda: message, len(message), at)
     passage.audio(len(message), at)
     if passage.tap is not None:

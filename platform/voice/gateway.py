@@ -34,6 +34,7 @@ from voice.ongoing import Fence, OngoingCall
 from voice.options import Options
 from voice.recording import Recordings
 from voice.resuming import come_back
+from voice.rounds import Rounds
 from voice.sockets import CallerSocket, SideLost
 from voice.whereabouts import region_of_request
 
@@ -52,6 +53,7 @@ class Gateway:
         self.pool = pool
         self.backends = backends
         self.quiet_calls = QuietCalls(pool, options)
+        self.rounds = Rounds()
         self.doors = Doors(pool, options)
         self.recordings = Recordings(pool, options)
         self.budgets = Budgets(pool, options)
@@ -147,6 +149,7 @@ class Gateway:
             can_resume=admitted.can_resume,
         )
         call.region = call.caller_region = admitted.region
+        call.unused_places = list(admitted.places)
         log.info("call.opened", call_id=str(call.call_id), agent=admitted.agent_slug, channel=admitted.channel)
         live.announce(call.tenant_id, "opened", {"id": str(call.call_id), "agent": admitted.agent_slug})
         await self._conduct(caller, admitted, call)
@@ -207,12 +210,14 @@ class Gateway:
                 again=again,
             )
             self.conversations[call.call_id] = conversation
+            self.rounds.join(conversation, conversation.look)
             if self.says_goodbye:
                 conversation.watch.stop()
             ending = FAILED
             try:
                 ending = await conversation.hold()
             finally:
+                self.rounds.leave(conversation)
                 self.budgets.leave(call.tenant_id)
                 self.quiet_calls.remove(call)
                 writing.cancel()

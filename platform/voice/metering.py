@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +14,19 @@ _AUDIO, _METADATA = int(Kind.AUDIO), int(Kind.METADATA)
 _FROM_CALLER = frozenset(int(kind) for kind in CALLER_KINDS)
 _FROM_WORKER = frozenset({int(Kind.AUDIO), int(Kind.TEXT), int(Kind.ERROR)})
 
+Passes = Callable[[int, Callable[[], bytes]], bool]
+"""Whether a message that is no audio may pass, by its kind and its bytes."""
 
-class Counts(abc.ABC):
-    """Messages and bytes that passed in one direction, and the times of its audio messages."""
+
+class Counts:
+    """Messages and bytes that passed in one direction, and the times of its audio messages.
+
+    One class for both directions: what runs for each message is fast only while it meets one kind of object.
+    """
 
     __slots__ = (
         "_delays",
+        "_passes",
         "audio_times",
         "bytes",
         "discarded",
@@ -31,7 +37,7 @@ class Counts(abc.ABC):
         "waiting_since",
     )
 
-    def __init__(self, delays: DurationHistogram) -> None:
+    def __init__(self, delays: DurationHistogram, passes: Passes) -> None:
         self.messages = 0
         self.bytes = 0
         self.discarded = 0
@@ -43,6 +49,7 @@ class Counts(abc.ABC):
         self.tap: Callable[[bytes, float], None] | None = None
         """Is shown each message of audio and when it came, while somebody records."""
         self._delays = delays
+        self._passes = passes
 
     def audio(self, size_bytes: int, at: float) -> None:
         if self.first_audio is None:
@@ -68,50 +75,39 @@ class Counts(abc.ABC):
         self.messages -= 1
         self.bytes -= len(message)
 
-    @abc.abstractmethod
-    def _passes(self, kind: int, message: Callable[[], bytes]) -> bool:
-        """Return whether a message that is no audio may pass."""
 
-
-class FromCaller(Counts):
+def from_caller(delays: DurationHistogram) -> Counts:
     """Lets audio, control and pings pass. Remembers when each audio message arrived."""
 
-    __slots__ = ()
+    def passes(kind: int, message: Callable[[], bytes]) -> bool:
+        is_known = kind in _FROM_CALLER
+        counts.discarded += not is_known
+        return is_known
 
-    def _passes(self, kind: int, message: Callable[[], bytes]) -> bool:
-        if kind in _FROM_CALLER:
-            return True
-        self.discarded += 1
-        return False
+    counts = Counts(delays, passes)
+    return counts
 
 
-class FromWorker(Counts):
+def from_worker(
+    delays: DurationHistogram, *, on_metadata: Callable[[dict[str, Any]], None], on_malformed: Callable[[str], None]
+) -> Counts:
     """Lets audio, text, errors and some metadata pass, and gives all metadata to `on_metadata`.
 
     Remembers when each audio message was sent to the caller: it is when it came, or microseconds later.
     """
 
-    __slots__ = ("_on_malformed", "_on_metadata")
-
-    def __init__(
-        self,
-        delays: DurationHistogram,
-        *,
-        on_metadata: Callable[[dict[str, Any]], None],
-        on_malformed: Callable[[str], None],
-    ) -> None:
-        super().__init__(delays)
-        self._on_metadata = on_metadata
-        self._on_malformed = on_malformed
-
-    def _passes(self, kind: int, message: Callable[[], bytes]) -> bool:
+    def passes(kind: int, message: Callable[[], bytes]) -> bool:
         if kind != _METADATA:
-            self.discarded += kind not in _FROM_WORKER
-            return kind in _FROM_WORKER
+            is_known = kind in _FROM_WORKER
+            counts.discarded += not is_known
+            return is_known
         try:
             document = read_metadata(message())
         except ProtocolError as problem:
-            self._on_malformed(str(problem))
+            on_malformed(str(problem))
             return False
-        self._on_metadata(document)
+        on_metadata(document)
         return document["type"] in CALLER_METADATA
+
+    counts = Counts(delays, passes)
+    return counts

@@ -19,7 +19,7 @@ from gpu_workers.protocol import ToolRun, Utterance
 from provisioning.costs import cost_of
 from provisioning.placing import Place
 from voice.held import HeldSession, now, writable
-from voice.metering import FromCaller, FromWorker
+from voice.metering import from_caller, from_worker
 from voice.talk_clock import TalkClock
 from voice.times import MOST_TURNS, DurationHistogram, Indexes, TurnTimes, turn_times
 
@@ -85,6 +85,8 @@ class OngoingCall:
         self.refused_places: list[dict[str, Any]] = []
         self.places: dict[str, list[Place]] = {}
         """Where its workers can be, by kind, as they were last found."""
+        self.unused_places: list[Place] = []
+        """What admission found: for the first search, a moment later."""
         self.ready: float | None = None
         self.earlier = Earlier()
         self.ended: float | None = None
@@ -104,10 +106,10 @@ class OngoingCall:
         self.said: collections.deque[Utterance] = collections.deque(maxlen=REMEMBERED_LINES)
         self.tools_run: list[ToolRun] = []
         self.delays = DurationHistogram()
-        self.from_caller = FromCaller(self.delays)
-        self.from_worker = FromWorker(self.delays, on_metadata=self.hear_worker, on_malformed=self._complain)
-        self.turn_was_heard = asyncio.Event()
-        """Set at each new turn, for who tells the caller; that one clears it."""
+        self.from_caller = from_caller(self.delays)
+        self.from_worker = from_worker(self.delays, on_metadata=self.hear_worker, on_malformed=self._complain)
+        self.on_turn: Callable[[], None] | None = None
+        """Is called at each new turn, and when a gap is over."""
         self.news = asyncio.Event()
         """Set while there is something new to write."""
         self.written = began
@@ -218,8 +220,12 @@ class OngoingCall:
         gap_ms = self.clock.end_gap(at)
         if gap_ms is not None and self.session is not None:
             self.session.gap_ms = gap_ms
-            self.turn_was_heard.set()
-            self.news.set()
+            self._note_turn()
+
+    def _note_turn(self) -> None:
+        self.news.set()
+        if self.on_turn is not None:
+            self.on_turn()
 
     def end(self) -> None:
         """Stop the clock: what follows is tidying up, and nobody is billed for it."""
@@ -330,8 +336,7 @@ class OngoingCall:
         self.turns[turn.index] = turn
         self._last_index = max(self._last_index, turn.index)
         self.unsaved_turns.append(turn)
-        self.turn_was_heard.set()
-        self.news.set()
+        self._note_turn()
 
     def _hear_transcript(self, document: dict[str, Any]) -> None:
         turn, role, words = document.get("turn"), document.get("role"), document.get("text")

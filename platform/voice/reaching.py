@@ -59,7 +59,8 @@ async def reached_worker(
         WorkerAtCapacity, WorkerTimedOut, WorkerUnavailable: of the last place tried.
     """
     kind = worker_of(engine)
-    places = await _places_for(kind, pool, call, call.caller_region, options)
+    places = call.places[kind] = call.unused_places or await _places_for(kind, pool, call, call.caller_region, options)
+    call.unused_places = []
     problem = WorkerUnavailable(f"No {kind} workers are deployed for this tenant.")
     left_seconds = options.reserve_seconds  # for sessions; a handshake has its own limit
     async with contextlib.AsyncExitStack() as held:
@@ -247,7 +248,7 @@ async def _part(
 
 async def _places_for(
     worker: str, pool: AsyncConnectionPool[Any], call: OngoingCall, region: str, options: Options
-) -> Sequence[Place]:
+) -> list[Place]:
     """Return where a kind of worker can be; while the database is away, where it could be when last asked.
 
     Raises:

@@ -23,7 +23,7 @@ from content.recordings import AGENT, CALLER, Entry, begin_recording, stop_recor
 from tenants.scope import enter_tenant_async
 from voice import metrics
 from voice.calls import DATABASE_AWAY
-from voice.metering import FromCaller, FromWorker
+from voice.metering import Counts
 from voice.options import Options
 from voice.shares import connection_of
 
@@ -61,8 +61,8 @@ class Recordings:
         tenant_id: uuid.UUID,
         call_id: uuid.UUID,
         began: float,
-        from_caller: FromCaller,
-        from_worker: FromWorker,
+        from_caller: Counts,
+        from_worker: Counts,
     ) -> Recorder | None:
         """Record a call from now on, if its agent says so; None where it does not, or where it cannot be.
 
@@ -97,8 +97,8 @@ class Recorder:
         tenant_id: uuid.UUID,
         call_id: uuid.UUID,
         began: float,
-        from_caller: FromCaller,
-        from_worker: FromWorker,
+        from_caller: Counts,
+        from_worker: Counts,
     ) -> None:
         self.problem = ""
         self._shared = recordings

@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import AsyncIterable, Coroutine, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterable, Awaitable, Coroutine, Mapping
+from typing import Protocol, TypeVar
 
 from gpu_workers.protocol import CloseCode
 from voice.frames import Frames, Passage, SideClosed, lets_pass
@@ -111,13 +111,16 @@ async def _pass(message: bytes, sink: Sink, passage: Passage, look: Look | None)
         passage.departed(arrived_at, time.monotonic())
 
 
-async def run_until_first(parts: Mapping[str, Coroutine[Any, Any, Result]]) -> Result:
+async def run_until_first(parts: Mapping[str, Awaitable[Result]]) -> Result:
     """Run the parts of a call side by side and return what the first returned; the others are cancelled.
 
     Raises:
         What the first part raised.
     """
-    tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+    tasks = [
+        asyncio.create_task(part, name=name) if isinstance(part, Coroutine) else asyncio.ensure_future(part)
+        for name, part in parts.items()
+    ]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         # Where several ended at once the order of `parts` decides, and an error goes before an end.

@@ -87,6 +87,7 @@ class CallerSocket:
         """Set when `close_code` is known."""
         self.left = asyncio.Event()
         """Set when the call needs this connection no more."""
+        self._offered: asyncio.Task[None] | None = None
 
     async def accept(self) -> None:
         """Answer the handshake.
@@ -112,6 +113,21 @@ class CallerSocket:
         if self.our_state is not State.OPEN:
             raise SideLost
         await self._deliver({"type": "websocket.send", "bytes": message})
+
+    def offer(self, message: bytes) -> bool:
+        """Send a message where there is room for it at once; returns whether there was."""
+        if self.our_state is not State.OPEN:
+            return False
+        if self.frames is not None:
+            return self.frames.offer(message)
+        if self._offered is not None and not self._offered.done():
+            return False
+        self._offered = asyncio.create_task(self._send_quietly(message), name="offer")
+        return True
+
+    async def _send_quietly(self, message: bytes) -> None:
+        with contextlib.suppress(SideLost):  # who reads learns how it closed
+            await self.send(message)
 
     async def close(self, code: CloseCode) -> None:
         """Say goodbye, once; nothing happens where the caller has gone already."""

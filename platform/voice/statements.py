@@ -11,21 +11,33 @@ from voice import buckets
 _ENTERED = "NULLIF(current_setting('warmline.tenant_id', true), '')"
 
 # --- admission -----------------------------------------------------------------------------------------------------
-ENTER_BY = {
-    "ticket": """
-        SELECT ticket.*, set_config('warmline.tenant_id', ticket.tenant_id::text, true)
-        FROM warmline_redeem_ticket(%(secret)s) ticket
-    """,
-    "public_key": """
-        SELECT found.tenant_id, set_config('warmline.tenant_id', found.tenant_id::text, true)
-        FROM warmline_tenant_of_public_key(%(secret)s) found (tenant_id) WHERE found.tenant_id IS NOT NULL
-    """,
+LOCK_OF_TENANT = "hashtextextended('calls of ' || {tenant_id}::text, 0)"
+_LOCK = LOCK_OF_TENANT.format(tenant_id="found.tenant_id")
+_FOUND_BY = {
+    "ticket": "warmline_redeem_ticket(%(secret)s) found",
+    "public_key": "warmline_tenant_of_public_key(%(secret)s) found (tenant_id)",
 }
-"""Find the tenant by what the caller came with, and enter it."""
-
-_LOCK_OF_TENANT = f"hashtextextended('calls of ' || {_ENTERED}, 0)"
-LOCK_TENANT = f"SELECT pg_advisory_xact_lock({_LOCK_OF_TENANT})"
-TRY_LOCK_TENANT = f"SELECT pg_try_advisory_xact_lock({_LOCK_OF_TENANT})"
+ENTER_BY = {
+    kind: f"""
+        SELECT found.*, set_config('warmline.tenant_id', found.tenant_id::text, true) AS entered,
+            set_config('warmline.admits', 't', true) AS marked, pg_advisory_xact_lock({_LOCK}) AS locked, true AS admits
+        FROM {found} WHERE found.tenant_id IS NOT NULL
+    """
+    for kind, found in _FOUND_BY.items()
+}
+"""Find the tenant by what the caller came with, enter it, and wait for the other admissions of the same tenant."""
+TRY_ENTER_BY = {
+    kind: f"""
+        SELECT tried.*, set_config('warmline.tenant_id', tried.tenant_id::text, true) AS entered,
+            set_config('warmline.admits', CASE WHEN tried.admits THEN 't' ELSE 'f' END, true) AS marked
+        FROM (
+            SELECT found.*, pg_try_advisory_xact_lock({_LOCK}) AS admits
+            FROM {found} WHERE found.tenant_id IS NOT NULL OFFSET 0
+        ) tried
+    """
+    for kind, found in _FOUND_BY.items()
+}
+"""Do the same, and not `admits` where there are other admissions: then ADMISSION_BY asks nothing."""
 
 _SECONDS_LEFT = f"""(
     SELECT allowed.seconds - (
@@ -76,7 +88,7 @@ _ADMISSION = f"""
     LEFT JOIN billing_caps caps ON caps.tenant_id = tenant.id
     JOIN agents_agent agent ON agent.tenant_id = tenant.id
     LEFT JOIN agents_agentversion version ON version.id = agent.live_version_id
-    WHERE tenant.id = {_ENTERED}::uuid AND agent.
+    WHERE current_setting('warmline.admits') = 't' AND tenant.id = {_ENTERED}::uuid AND agent.
 """
 ADMISSION_BY = {
     "ticket": f"""{_ADMISSION.rstrip()}id = (
@@ -87,7 +99,7 @@ ADMISSION_BY = {
 """What admission asks of the entered tenant and the called agent."""
 
 OPEN_CALL = """
-    INSERT INTO voice_call (
+    WITH opened AS (INSERT INTO voice_call (
         id, tenant_id, agent_id, version_id, status, channel, end_reason, epoch, region, caller_region, started_at,
         admitted_at, last_checkpoint_at, duration_ms, boot, turns_count, audio_in_messages, audio_in_bytes,
         audio_out_messages, audio_out_bytes, discarded_messages, cost_nano_dollars, caller_address_hash,
@@ -96,14 +108,18 @@ OPEN_CALL = """
         %(id)s, %(tenant_id)s, %(agent_id)s, %(version_id)s, 'opening', %(channel)s, '', 1, %(region)s, %(region)s,
         %(started_at)s, clock_timestamp(), clock_timestamp(), 0, '', 0, 0, 0, 0, 0, 0, 0, %(caller_address_hash)s,
         %(max_seconds)s, %(resume_token_hash)s
-    )
+    ) RETURNING id, tenant_id)
+    INSERT INTO voice_calllease (id, tenant_id, call_id, expires_at)
+    SELECT gen_random_uuid(), tenant_id, id, clock_timestamp() + make_interval(secs => %(lease_seconds)s) FROM opened
 """
+"""And take its line."""
+
 TAKE_LINE = """
     INSERT INTO voice_calllease (id, tenant_id, call_id, expires_at)
     VALUES (gen_random_uuid(), %(tenant_id)s, %(call_id)s, clock_timestamp() + make_interval(secs => %(seconds)s))
     ON CONFLICT (call_id) DO UPDATE SET expires_at = excluded.expires_at
 """
-"""Take a line, or keep it; a live call whose line had expired takes it again."""
+"""Keep a line; a live call whose line had expired takes it again."""
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------
 CHECKPOINT = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from gpu_workers import protocol
 from voice.ongoing import OngoingCall
@@ -10,33 +11,42 @@ from voice.sockets import CallerSocket
 
 STATS_SECONDS = 3.0
 """How often a caller is told figures while nothing happens."""
-WORD_SECONDS = 1.0
-"""How soon after a return it is noticed that the caller was heard."""
 
 
-async def keep_telling(call: OngoingCall, caller: CallerSocket) -> None:
-    """Tell the caller the call's figures after each turn, and now and then.
+class Teller:
+    """Tells one caller the call's figures after each turn, and now and then. Somebody has to `look` once a second."""
 
-    Raises:
-        SideLost: the caller has gone.
-    """
-    messages_before = call.from_caller.messages
-    while True:
+    def __init__(self, call: OngoingCall, caller: CallerSocket) -> None:
+        self._call = call
+        self._caller = caller
+        self._messages_before = call.from_caller.messages
+        self._told = time.monotonic()
+        call.on_turn = self._tell_soon
+
+    def look(self, at: float) -> None:
+        call = self._call
         # A token that was used is void as soon as the one after it has surely arrived: who has it speaks.
-        waits_for_word = call.resumes > 0 and not call.spent_token_is_void
-        try:
-            async with asyncio.timeout(WORD_SECONDS if waits_for_word else STATS_SECONDS):
-                await call.turn_was_heard.wait()
-        except TimeoutError:
-            call.settle_gap()
-        call.turn_was_heard.clear()
-        if waits_for_word and call.from_caller.messages > messages_before:
+        if call.resumes and not call.spent_token_is_void and call.from_caller.messages > self._messages_before:
             call.spent_token_is_void = True
             call.news.set()
-        gap_ms, call.clock.untold_gap_ms = call.clock.untold_gap_ms, None
-        if gap_ms is not None:
-            await caller.send(reconnected(gap_ms))
-        await caller.send(stats(call))
+        elif at - self._told < STATS_SECONDS:
+            return
+        call.settle_gap()
+        self._tell()
+
+    def stop(self) -> None:
+        self._call.on_turn = None
+
+    def _tell_soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self._tell)  # the worker's messages that came together go first
+
+    def _tell(self) -> None:
+        """Tell what there is room for; of figures the next ones will do, of a gap there are no others."""
+        call, clock = self._call, self._call.clock
+        self._told = time.monotonic()
+        if clock.untold_gap_ms is not None and self._caller.offer(reconnected(clock.untold_gap_ms)):
+            clock.untold_gap_ms = None
+        self._caller.offer(stats(call))
 
 
 def call(call: OngoingCall, *, max_seconds: int, resume_token: str, resume_seconds: float, is_recorded: bool) -> bytes:

@@ -22,10 +22,10 @@ from voice.endings import (
 )
 from voice.ongoing import Fence, OngoingCall
 from voice.options import Options
+from voice.rounds import ROUND_SECONDS
 from voice.sockets import CallerSocket, SideLost, WorkerSocket
 from voice.starting import warn_before_seconds
 
-TICK_SECONDS = 1.0
 MOST_ABSENCES = 10
 """So many times `resume_seconds` a call may last longer than its limit because its caller was away."""
 
@@ -40,7 +40,7 @@ class Change(enum.Enum):
 
 
 class Watch:
-    """Of one call, in all of its states."""
+    """Of one call, in all of its states. Somebody has to `look` once in `ROUND_SECONDS`: see voice.rounds."""
 
     def __init__(self, call: OngoingCall, *, max_seconds: int, budget: Budget, options: Options) -> None:
         self._call = call
@@ -48,50 +48,69 @@ class Watch:
         self._budget = budget
         self._warn_before = warn_before_seconds(max_seconds, options)
         self._options = options
+        self._worker: WorkerSocket | None = None
+        self._until: float | None = None
+        self._outcome: asyncio.Future[Ending | Change] | None = None
+        self._soon: asyncio.TimerHandle | None = None
         self._warned: WorkerSocket | None = None
+        self._warning: asyncio.Task[None] | None = None
         self._is_to_stop = False
         self._arrived: tuple[CallerSocket, str] | None = None
-        self._wake = asyncio.Event()
-        call.on_fence = self._wake.set
+        call.on_fence = self._look_now
 
     def stop(self) -> None:
         """Have the call ended, or handed over: the gateway stops."""
         self._is_to_stop = True
-        self._wake.set()
+        self._look_now()
 
     def arrive(self, caller: CallerSocket, token: str) -> tuple[CallerSocket, str] | None:
         """Announce a caller who came back. Returns one before, who was not taken in yet."""
         before, self._arrived = self._arrived, (caller, token)
-        self._wake.set()
+        self._look_now()
         return before
 
     def take_arrival(self) -> tuple[CallerSocket, str] | None:
         arrived, self._arrived = self._arrived, None
         return arrived
 
-    async def run(self, *, worker: WorkerSocket | None = None, until: float | None = None) -> Ending | Change:
-        """Return what is to become of the call, once something is.
+    def outcome(
+        self, *, worker: WorkerSocket | None = None, until: float | None = None
+    ) -> asyncio.Future[Ending | Change]:
+        """Return what is to become of the call, once something is; one state of the call is watched at a time.
 
         Args:
             worker: is told to wrap up when the time is nearly over.
             until: when the caller has to be back (monotonic seconds).
         """
-        while True:
-            self._wake.clear()
-            at = time.monotonic()
-            if (outcome := self._outcome(at, until)) is not None:
-                return outcome
-            left_seconds, _ = self._left(at)
-            if worker is not None and self._warned is not worker and left_seconds <= self._warn_before:
-                self._warned = worker
-                await _warn(worker, round(left_seconds))
-            next_mark = left_seconds - (0 if worker is None or self._warned is worker else self._warn_before)
-            pause = min(TICK_SECONDS, max(0.01, next_mark), TICK_SECONDS if until is None else until - at)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.01, pause)):
-                    await self._wake.wait()
+        self._worker, self._until = worker, until
+        self._outcome = asyncio.get_running_loop().create_future()
+        self._look_now()
+        return self._outcome
 
-    def _outcome(self, at: float, until: float | None) -> Ending | Change | None:
+    def look(self, at: float) -> None:
+        """See whether something is due, or will be before the next look."""
+        outcome = self._outcome
+        if outcome is None or outcome.done():
+            return
+        if (found := self._find(at)) is not None:
+            outcome.set_result(found)
+            return
+        left_seconds, _ = self._left(at)
+        worker = self._worker
+        if worker is not None and self._warned is not worker and left_seconds <= self._warn_before:
+            self._warned = worker
+            self._warning = asyncio.create_task(_warn(worker, round(left_seconds)), name="warn")
+        next_mark = left_seconds - (0 if worker is None or self._warned is worker else self._warn_before)
+        pause = next_mark if self._until is None else min(next_mark, self._until - at)
+        if pause < 2 * ROUND_SECONDS:
+            if self._soon is not None:
+                self._soon.cancel()
+            self._soon = asyncio.get_running_loop().call_later(max(0.01, pause), self._look_now)
+
+    def _look_now(self) -> None:
+        self.look(time.monotonic())
+
+    def _find(self, at: float) -> Ending | Change | None:
         call, options = self._call, self._options
         if call.fenced is not None:
             return TAKEN_BY_ANOTHER if call.fenced is Fence.TAKEN else CLOSED_BY_ANOTHER
@@ -99,7 +118,7 @@ class Watch:
             return Change.CALLER_ARRIVED
         if self._is_to_stop:
             return STOPPED
-        if until is not None and at >= until:
+        if self._until is not None and at >= self._until:
             return CALLER_LOST
         left_seconds, ending = self._left(at)
         if left_seconds <= 0:

@@ -16,7 +16,6 @@ from django.conf import settings
 
 from gpu_workers.protocol import CloseCode
 from tenants.models import Tenant
-from tenants.scope import enter_tenant_async
 from tests.voice.callers import calling, end_of_call, ready, record_of, refusal_of, the_call, ticket_url
 from tests.voice.conftest import GatewayProcess
 from tests.voice.wire import Wire, wire_to
@@ -117,8 +116,8 @@ async def test_a_tenants_lock_that_is_never_given_back_holds_nobody_up(
     gateway = await asyncio.to_thread(own_gateway, GATEWAY_DATABASE_SECONDS="1")
     url = await sync_to_async(ticket_url)(gateway, acme)
     async with await psycopg.AsyncConnection.connect(settings.DATABASE_URL) as stopped_gateway:
-        await enter_tenant_async(stopped_gateway, acme.id)
-        await stopped_gateway.execute(statements.LOCK_TENANT)
+        lock = statements.LOCK_OF_TENANT.format(tenant_id="%s")
+        await stopped_gateway.execute(f"SELECT pg_advisory_xact_lock({lock})", (acme.id,))
         assert await refusal_of(url) == CloseCode.TRY_AGAIN_LATER
     async with calling(url) as caller:  # the ticket was not used
         await ready(caller)

@@ -15,7 +15,7 @@ from websockets.protocol import Protocol as WebSocket
 
 from gpu_workers.protocol import MAX_MESSAGE_BYTES, CloseCode, Kind
 from voice.frames import MOST_PIECES, Frames
-from voice.metering import FromCaller, FromWorker
+from voice.metering import from_caller, from_worker
 from voice.relay import splice
 from voice.times import DurationHistogram
 
@@ -64,8 +64,8 @@ class Sides:
     def __init__(self) -> None:
         delays = DurationHistogram()
         self.metadata: list[dict[str, Any]] = []
-        self.from_caller = FromCaller(delays)
-        self.from_worker = FromWorker(delays, on_metadata=self.metadata.append, on_malformed=lambda sentence: None)
+        self.from_caller = from_caller(delays)
+        self.from_worker = from_worker(delays, on_metadata=self.metadata.append, on_malformed=lambda sentence: None)
         self.caller, self.worker = Caller(), Worker()
         for side in (self.caller, self.worker):
             side.transport = Wire()

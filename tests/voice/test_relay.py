@@ -19,7 +19,7 @@ from gpu_workers import protocol
 from gpu_workers.protocol import MAX_MESSAGE_BYTES, CloseCode
 from tests.voice.processes import scripted_worker, until
 from voice.caller_protocol import EXTENSION, CallerProtocol
-from voice.metering import FromCaller, FromWorker
+from voice.metering import from_caller, from_worker
 from voice.relay import pump, run_until_first, splice
 from voice.sockets import (
     CallerFault,
@@ -64,8 +64,8 @@ class Relay:
 
     async def _hold(self, caller: CallerSocket) -> None:
         delays = DurationHistogram()
-        self.from_caller = FromCaller(delays)
-        self.from_worker = FromWorker(delays, on_metadata=self.metadata.append, on_malformed=self.malformed.append)
+        self.from_caller = from_caller(delays)
+        self.from_worker = from_worker(delays, on_metadata=self.metadata.append, on_malformed=self.malformed.append)
         start = protocol.Start(call_id="call-1").to_message()
         async with WorkerSocket(self.url, {}, first_message=start, timeout_seconds=1.0) as worker:
             await caller.send(worker.handshake)

@@ -21,9 +21,7 @@ from voice.telephony.models import (
 
 def fill(agent: Agent, call: Call) -> TelephoneNumber:
     """Fill the entered tenant, and return one of its numbers."""
-    CarrierAccount.objects.create(
-        account_ref=twilio.ACCOUNT, token=twilio.TOKEN, last_four=twilio.TOKEN[-4:], saved_by="alice@acme.example"
-    )
+    CarrierAccount.objects.create(**twilio.CREDENTIALS, last_four=twilio.TOKEN[-4:], saved_by="alice@acme.example")
     number = TelephoneNumber.objects.create(
         number="+14155550100", carrier="twilio", agent=agent, label="On the van", forwards_to="+14155550199"
     )

@@ -52,11 +52,12 @@ NOT_OF_A_TENANT = {
     "api/agents/<slug:agent_slug>/tickets/": "api",
     "api/agents/<slug:agent_slug>/telephone-calls/": "api",
     "api/telephone-calls/<uuid:leg_id>/": "api",
-    "telephone/twilio/voice/": "internal",
-    "telephone/twilio/answered/<uuid:leg_id>/": "internal",
-    "telephone/twilio/after/": "internal",
-    "telephone/twilio/dialled/": "internal",
-    "telephone/twilio/status/": "internal",
+    "telephone/<slug:carrier>/voice/": "internal",
+    "telephone/<slug:carrier>/answered/<uuid:leg_id>/": "internal",
+    "telephone/<slug:carrier>/after/": "internal",
+    "telephone/<slug:carrier>/dialled/": "internal",
+    "telephone/<slug:carrier>/status/": "internal",
+    "telephone/<slug:carrier>/status/<uuid:leg_id>/": "internal",
     "dashboard/": "signed_in",
     "fleet/": "operator",
     "fleet/calls/": "operator",
@@ -146,9 +147,10 @@ def things_of(tenant: Tenant, owner: User) -> dict[str, Any]:
             "number_id": number.pk,
             "entry_id": entry.pk,
             "tenant_id": tenant.pk,
-            # Names that are nobody's own: a plan that is not for sale, a backend that has no accounts.
+            # Names that are nobody's own: a plan that is not for sale, what has no accounts.
             "plan_slug": "house",
             "backend": "local",
+            "carrier": "sip",
             "account_id": account.pk,
         }
 

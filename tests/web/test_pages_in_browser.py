@@ -56,7 +56,6 @@ NO_PAGES = {
     "withdraw_invitation",
     "revoke_api_key",
     "remove_service_key",
-    "account_save",
     "call_place",
     "outbound_agree",
     "outbound_withdraw",
@@ -113,6 +112,7 @@ def known(acme: Tenant) -> dict[str, object]:
             "appointment_id": appointment.pk,
             "service_id": service.pk,
             "number_id": number.pk,
+            "carrier": "signalwire",
         }
 
 

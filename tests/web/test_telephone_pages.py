@@ -1,4 +1,4 @@
-"""Pages of telephone numbers: added once Twilio knows them, led to agents by hours, and apart between tenants."""
+"""Pages of telephone numbers: added once carriers know them, led to agents by hours, and apart between tenants."""
 
 from __future__ import annotations
 
@@ -12,29 +12,34 @@ from django.db import connections
 from agents.models import Agent
 from tenants.models import AuditEntry, Tenant, User
 from tenants.scope import enter_tenant
-from tests.carriers import twilio as stand_in
-from tests.voice.processes import running
-from tests.voice.telephony.processes import NUMBER, OTHER_NUMBER, TwilioProcess
+from tests.voice.telephony.processes import NUMBER, OTHER_NUMBER, STAND_INS, CarrierProcess, Carriers
 from tests.web import factories, telephone
-from voice.telephony.models import CarrierAccount, DoNotCall, NumberHours, TelephoneNumber
+from voice.telephony.carriers import CARRIERS
+from voice.telephony.models import Carrier, CarrierAccount, DoNotCall, NumberHours, TelephoneNumber
 from voice.telephony.numbers import BadTarget, read_target
 from voice.telephony.routing import find_tenant_of
-from voice.telephony.twilio import rest
 
 PAGE = "/t/acme/telephone/"
-ACCOUNT = {"account_ref": stand_in.ACCOUNT, "token": stand_in.TOKEN}
+TWILIO = STAND_INS["twilio"].CREDENTIALS
 
 
 @pytest.fixture(scope="module")
-def twilio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwilioProcess]:
-    process = TwilioProcess(tmp_path_factory.mktemp("twilio"))
-    with running(process.process):
-        yield process
+def carriers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Carriers]:
+    found = Carriers(tmp_path_factory.mktemp("carriers"))
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def carrier() -> str:
+    return "twilio"
 
 
 @pytest.fixture(autouse=True)
-def _where(twilio: TwilioProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "TWILIO_URL", twilio.url)
+def peer(carriers: Carriers, carrier: str, monkeypatch: pytest.MonkeyPatch) -> CarrierProcess:
+    process = carriers.get(carrier)
+    monkeypatch.setattr(settings, *process.setting)
+    return process
 
 
 @pytest.fixture
@@ -48,63 +53,98 @@ def add(client: Any, agent: Agent, **values: Any) -> str:
     return client.post(f"{PAGE}numbers/new/", form, follow=True).content.decode()
 
 
-def test_an_account_that_twilio_knows_is_saved_encrypted_and_not_shown(
-    client_of: Any, acme: Tenant, alice: User
+@pytest.mark.parametrize("carrier", list(STAND_INS))
+def test_an_account_that_its_carrier_knows_is_saved_encrypted_and_not_shown(
+    client_of: Any, acme: Tenant, alice: User, carrier: str
 ) -> None:
-    page = client_of(alice).post(f"{PAGE}account/", ACCOUNT, follow=True).content.decode()
-    assert "Twilio knows it" in page and stand_in.ACCOUNT in page and stand_in.TOKEN not in page
+    client, name = client_of(alice), Carrier(carrier).label
+    given, secrets = STAND_INS[carrier].CREDENTIALS, {"token"}
+    if carrier == "signalwire":
+        secrets.add("signing_key")  # Telnyx' is public
+    page = client.get(f"{PAGE}accounts/{carrier}/").content.decode()
+    assert all(each.label in page for each in CARRIERS[carrier].credentials)
+    page = client.post(f"{PAGE}accounts/{carrier}/", given, follow=True).content.decode()
+    assert f"{name} knows it" in page and given["token"][-4:] in page
+    page += client.get(f"{PAGE}accounts/{carrier}/").content.decode()
+    assert given.get("account_ref", "known with the first call") in page
+    assert not any(given[field] in page for field in secrets)
     with enter_tenant(acme.id):
-        assert CarrierAccount.objects.get().token == stand_in.TOKEN
+        account = CarrierAccount.objects.get()
+        assert {field: getattr(account, field) for field in given} == given
     with connections["owner"].cursor() as cursor:
         cursor.execute("SELECT row_to_json(voice_carrieraccount)::text FROM voice_carrieraccount")
-        assert stand_in.TOKEN not in str(cursor.fetchall())
-    client_of(alice).post(f"{PAGE}account/remove/")
+        row = str(cursor.fetchall())
+        assert not any(given[field] in row or given[field].encode().hex() in row for field in secrets)
+    client.post(f"{PAGE}accounts/{carrier}/remove/")
     with enter_tenant(acme.id):
         assert not CarrierAccount.objects.exists()
         trail = AuditEntry.objects.filter(action__startswith="carrier").order_by("occurred_at")
         assert [(each.action, each.details) for each in trail] == [
-            ("carrier.saved", {"checked": True}),
-            ("carrier.removed", {}),
+            ("carrier.saved", {"carrier": carrier, "checked": True}),
+            ("carrier.removed", {"carrier": carrier}),
         ]
 
 
 @pytest.mark.parametrize(
-    ("values", "sentence"),
+    ("carrier", "values", "sentence"),
     [
-        ({"token": "w" * 32}, "does not know this account"),
-        ({"account_ref": "SK" + "a" * 32}, "An account SID is AC"),
-        ({"token": "a token"}, "one word"),
+        ("twilio", {"token": "w" * 32}, "Twilio does not know this account"),
+        ("twilio", {"account_ref": "SK" + "a" * 32}, "An account SID is AC"),
+        ("twilio", {"token": "a token"}, "one word"),
+        ("signalwire", {"token": "w" * 32}, "SignalWire does not know this account"),
+        ("signalwire", {"space": "example.com/"}, "of acme.signalwire.com"),
+        ("signalwire", {"account_ref": "1"}, "A project ID"),
+        ("signalwire", {"signing_key": ""}, "This field is required"),
+        ("telnyx", {"token": "KEY" + "w" * 32}, "Telnyx does not know this account"),
+        ("telnyx", {"signing_key": "short"}, "A public key is 44 characters"),
+        ("plivo", {"token": "w" * 40}, "Plivo does not know this account"),
+        ("plivo", {"account_ref": "../Account"}, "An auth ID"),
     ],
 )
 def test_an_account_that_is_none_is_refused(
-    values: dict[str, str], sentence: str, client_of: Any, acme: Tenant, alice: User
+    carrier: str, values: dict[str, str], sentence: str, client_of: Any, acme: Tenant, alice: User
 ) -> None:
-    answer = client_of(alice).post(f"{PAGE}account/", {**ACCOUNT, **values})
+    given = {**STAND_INS[carrier].CREDENTIALS, **values}
+    answer = client_of(alice).post(f"{PAGE}accounts/{carrier}/", given)
     assert answer.status_code == 422 and sentence in answer.content.decode()
     with enter_tenant(acme.id):
         assert not CarrierAccount.objects.exists()
 
 
-def test_an_account_is_saved_while_twilio_is_away(
-    client_of: Any, acme: Tenant, alice: User, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("carrier", list(STAND_INS))
+def test_an_account_is_saved_while_its_carrier_is_away(
+    client_of: Any, acme: Tenant, alice: User, carrier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "TWILIO_URL", "http://127.0.0.1:9")
-    page = client_of(alice).post(f"{PAGE}account/", ACCOUNT, follow=True).content.decode()
+    monkeypatch.setattr(settings, f"{carrier.upper()}_URL", "http://127.0.0.1:9")
+    given = STAND_INS[carrier].CREDENTIALS
+    page = client_of(alice).post(f"{PAGE}accounts/{carrier}/", given, follow=True).content.decode()
     assert "could not be asked" in page
 
 
-def test_a_number_is_taken_into_service_changed_and_given_up(
-    client_of: Any, acme: Tenant, alice: User, agent: Agent
+def test_a_business_may_have_an_account_with_each_carrier(
+    client_of: Any, carriers: Carriers, acme: Tenant, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = client_of(alice)
-    client.post(f"{PAGE}account/", ACCOUNT)
+    for carrier in STAND_INS:
+        monkeypatch.setattr(settings, *carriers.get(carrier).setting)
+        client.post(f"{PAGE}accounts/{carrier}/", STAND_INS[carrier].CREDENTIALS)
+    page = client.get(PAGE).content.decode()
+    assert page.count("token …") == len(STAND_INS) and ">no account<" not in page
+    client.post(f"{PAGE}accounts/plivo/remove/")
+    assert client.get(PAGE).content.decode().count("token …") == len(STAND_INS) - 1
+
+
+def test_a_number_is_taken_into_service_changed_and_given_up(
+    client_of: Any, peer: CarrierProcess, acme: Tenant, alice: User, agent: Agent
+) -> None:
+    client = client_of(alice)
+    client.post(f"{PAGE}accounts/twilio/", TWILIO)
     page = add(client, agent, number="(415) 555-0100", day_0="9:00-12:30, 14:00-18:00", label="On the van")
     assert f"{NUMBER} is in service" in page and "On the van" in page
     with enter_tenant(acme.id):
         number = TelephoneNumber.objects.get()
-        assert number.carrier_ref in stand_in.NUMBERS and number.hours.count() == 2
-        (owned,) = [each for each in rest.find_numbers(CarrierAccount.objects.get()) if each.number == NUMBER]
-        assert owned.answers_here
+        assert number.carrier_ref in STAND_INS["twilio"].NUMBERS and number.hours.count() == 2
+    assert peer.voice_url_of(NUMBER).endswith("/telephone/twilio/voice/")
     assert find_tenant_of(NUMBER) == acme.id
 
     page = client.get(f"{PAGE}numbers/{number.pk}/").content.decode()
@@ -117,10 +157,8 @@ def test_a_number_is_taken_into_service_changed_and_given_up(
         assert not NumberHours.objects.exists()
 
     client.post(f"{PAGE}numbers/{number.pk}/remove/")
-    assert find_tenant_of(NUMBER) is None
+    assert find_tenant_of(NUMBER) is None and peer.voice_url_of(NUMBER) == ""
     with enter_tenant(acme.id):
-        (owned,) = [each for each in rest.find_numbers(CarrierAccount.objects.get()) if each.number == NUMBER]
-        assert not owned.answers_here
         trail = AuditEntry.objects.filter(action__startswith="number").order_by("occurred_at")
         assert [each.action for each in trail] == ["number.added", "number.changed", "number.removed"]
 
@@ -143,7 +181,7 @@ def test_a_number_that_cannot_be_is_refused_in_words(
     values: dict[str, str], sentence: str, client_of: Any, acme: Tenant, alice: User, agent: Agent
 ) -> None:
     client = client_of(alice)
-    client.post(f"{PAGE}account/", ACCOUNT)
+    client.post(f"{PAGE}accounts/twilio/", TWILIO)
     assert sentence in add(client, agent, **values)
     with enter_tenant(acme.id):
         assert not TelephoneNumber.objects.exists()
@@ -222,7 +260,7 @@ def test_the_rules_are_agreed_to_and_a_number_is_never_called(
         entry = DoNotCall.objects.get()
     client.post(f"{PAGE}do-not-call/{entry.pk}/remove/")
     assert (
-        "Calls are placed from a number at Twilio" in client.post(f"{PAGE}calling-out/call/", place).content.decode()
+        "there is no Twilio account" in client.post(f"{PAGE}calling-out/call/", place).content.decode()
     )  # there is no account
 
 

@@ -15,7 +15,7 @@ from voice.telephony.models import Carrier, TelephoneLeg
 NANO_DOLLARS = 1_000_000_000
 _INBOUND, _OUTBOUND = TelephoneLeg.Direction.INBOUND, TelephoneLeg.Direction.OUTBOUND
 # US list prices of a local number, a minute, with 0.4 cents for the media stream of a leg that talks to an agent.
-# What a SIP trunk takes is told by SIP_NANO_DOLLARS_PER_MINUTE.
+# Of carriers without a line here the price that they tell is all; what a SIP trunk takes is a setting.
 NANO_DOLLARS_PER_MINUTE = {
     (Carrier.TWILIO, _INBOUND): 12_500_000,
     (Carrier.TWILIO, _OUTBOUND): 18_000_000,

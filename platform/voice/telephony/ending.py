@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from tenants.scope import current_alias
 from tenants.tasks import delay_on_commit
+from voice.telephony.carriers import CARRIERS
 from voice.telephony.costs import record_estimate
-from voice.telephony.models import Carrier, TelephoneLeg
+from voice.telephony.models import TelephoneLeg
 from voice.telephony.prices import enter_price
 
 LEGS_GROUP = "telephone.legs"
@@ -24,7 +25,7 @@ def finish_leg(leg: TelephoneLeg, *, status: str, seconds: int | None = None, pr
     if not leg.finish(status, seconds=seconds, problem=problem):
         return
     record_estimate(leg)
-    if leg.carrier_seconds and leg.carrier == Carrier.TWILIO:
+    if (leg.carrier_seconds or status == TelephoneLeg.Status.COMPLETED) and leg.carrier in CARRIERS:
         delay_on_commit(enter_price, tenant_id=str(leg.tenant_id), leg_id=str(leg.pk))
     transaction.on_commit(functools.partial(_tell_bridge, str(leg.pk)), using=current_alias())
 

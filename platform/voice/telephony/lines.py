@@ -35,6 +35,7 @@ def leg_record(leg: TelephoneLeg) -> dict[str, Any]:
         "role": leg.role,
         "direction": leg.direction,
         "carrier": leg.carrier,
+        "carrier_name": leg.get_carrier_display(),
         "carrier_ref": leg.carrier_ref,
         "our_number": leg.our_number,
         "other_number": leg.other_number,

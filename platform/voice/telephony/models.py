@@ -21,15 +21,23 @@ E164 = RegexValidator(r"^\+[1-9]\d{6,14}$", "Write it with its country, like +14
 
 class Carrier(models.TextChoices):
     TWILIO = "twilio", "Twilio"
+    SIGNALWIRE = "signalwire", "SignalWire"
+    TELNYX = "telnyx", "Telnyx"
+    PLIVO = "plivo", "Plivo"
     SIP = "sip", "SIP"
 
 
 class CarrierAccount(TenantOwned):
-    """A tenant's account with a carrier, which bills to the tenant. Its token is never shown again."""
+    """A tenant's account with a carrier, which bills to the tenant. Its token is never shown again.
 
-    carrier = models.CharField(max_length=8, choices=Carrier.choices, default=Carrier.TWILIO)
-    account_ref = models.CharField(max_length=64, help_text="Twilio calls it the account SID.")
+    What each carrier calls these, `credentials` in CARRIERS of voice.telephony.carriers tells.
+    """
+
+    carrier = models.CharField(max_length=16, choices=Carrier.choices, default=Carrier.TWILIO)
+    space = models.CharField(max_length=63, blank=True, help_text="SignalWire's name for a customer's address.")
+    account_ref = models.CharField(max_length=64, blank=True, help_text="The carrier's name for the account.")
     token = EncryptedTextField()
+    signing_key = EncryptedTextField(null=True, help_text="Of its requests, where that is not the token.")
     last_four = models.CharField(max_length=4, editable=False)
     saved_by = models.CharField(max_length=254, blank=True, editable=False, help_text="An e-mail address.")
     saved_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -40,6 +48,10 @@ class CarrierAccount(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.get_carrier_display()} {self.account_ref}"
+
+    def unlock(self) -> None:
+        """Decrypt what is secret, for use after the tenant was left."""
+        str(self.token), str(self.signing_key)
 
 
 class TelephoneNumber(TenantOwned):
@@ -52,7 +64,7 @@ class TelephoneNumber(TenantOwned):
         MESSAGE = "message", "a message"
 
     number = models.CharField(max_length=16, unique=True, validators=[E164])
-    carrier = models.CharField(max_length=8, choices=Carrier.choices)
+    carrier = models.CharField(max_length=16, choices=Carrier.choices)
     carrier_ref = models.CharField(max_length=64, blank=True, editable=False, help_text="The carrier's name for it.")
     label = models.CharField(max_length=80, blank=True, help_text="What it is for: only you see it.")
     agent = TenantForeignKey("agents.Agent", on_delete=models.PROTECT, related_name="+")
@@ -154,7 +166,7 @@ class TelephoneLeg(TenantOwned):
     role = models.CharField(max_length=8, choices=Role.choices, default=Role.CALLER)
     direction = models.CharField(max_length=8, choices=Direction.choices, default=Direction.INBOUND)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.RINGING)
-    carrier = models.CharField(max_length=8, choices=Carrier.choices)
+    carrier = models.CharField(max_length=16, choices=Carrier.choices)
     carrier_ref = models.CharField(max_length=128, blank=True, help_text="The carrier's name for it.")
     our_number = models.CharField(max_length=16)
     other_number = models.CharField(max_length=120, blank=True, help_text="Empty: withheld.")

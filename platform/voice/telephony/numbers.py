@@ -1,4 +1,4 @@
-"""A tenant's carrier account and its numbers: saved, checked with the carrier, changed, given up."""
+"""A tenant's carrier accounts and its numbers: saved, checked with the carrier, changed, given up."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ from tenants.models import User
 from tenants.scope import atomic
 from tenants.tasks import delay_on_commit
 from voice.telephony import outbound
+from voice.telephony.carriers import CARRIERS, account_of
+from voice.telephony.carriers.contract import CarrierRefused
 from voice.telephony.clips import make_clips
 from voice.telephony.models import Carrier, CarrierAccount, NumberHours, TelephoneNumber
-from voice.telephony.twilio import rest
 
 LONGEST_TARGET = 120
 Stretch = tuple[datetime.time, datetime.time]
 
 
 class BadAccount(ValueError):
-    """The account cannot be saved. The sentence may be shown."""
+    """The account cannot be saved. The sentence may be shown; `field` is what it is about."""
+
+    def __init__(self, field: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.field = field
 
 
 class BadTarget(ValueError):
@@ -67,37 +72,54 @@ def read_target(text: str) -> str:
     return address
 
 
-def save_account(*, account_ref: str, token: str, actor: User) -> tuple[CarrierAccount, bool]:
-    """Save a Twilio account in place of one before it; return it, and whether Twilio could be asked about it.
+def save_account(*, carrier: str, actor: User, **values: str) -> tuple[CarrierAccount, bool]:
+    """Save an account in place of one before it; return it, and whether its carrier could be asked about it.
+
+    Args:
+        values: of the fields that `credentials` of the carrier name.
 
     Raises:
-        BadAccount: it is none, or Twilio does not know it.
+        BadAccount: it is none, or the carrier does not know it.
     """
-    account_ref, token = account_ref.strip(), token.strip()
-    if not account_ref.startswith("AC") or not account_ref.isalnum() or len(account_ref) != 34:
-        raise BadAccount("An account SID is AC and 32 letters and digits: Twilio's console shows it.")
-    if not token.isalnum() or not 16 <= len(token) <= 64:
-        raise BadAccount("A token is one word of letters and digits.")
-    is_known = rest.knows_account(account_ref, token)
-    if is_known is False:
-        raise BadAccount("Twilio does not know this account with this token: copy both again.")
+    hosted, name = CARRIERS[carrier], Carrier(carrier).label
+    values = {each.field: values[each.field].strip() for each in hosted.credentials}
+    for each in hosted.credentials:
+        if not re.fullmatch(each.pattern, values[each.field]):
+            raise BadAccount(each.field, each.complaint)
+    is_known = True
+    try:
+        hosted.api.check(CarrierAccount(carrier=carrier, **values))
+    except CarrierRefused as problem:
+        if problem.permanent:
+            raise BadAccount("token", f"{name} does not know this account with this token: copy them again.") from None
+        is_known = False
     account, _ = CarrierAccount.objects.update_or_create(
-        carrier=Carrier.TWILIO,
+        carrier=carrier,
         defaults={
-            "account_ref": account_ref,
-            "token": token,
-            "last_four": token[-4:],
+            "account_ref": "",
+            **values,
+            "last_four": values["token"][-4:],
             "saved_by": actor.email,
             "saved_at": timezone.now(),
         },
     )
-    audit.record(action="carrier.saved", target=account_ref, actor=actor, details={"checked": is_known is True})
-    return account, is_known is True
+    audit.record(
+        action="carrier.saved",
+        target=account.account_ref or name,
+        actor=actor,
+        details={"carrier": carrier, "checked": is_known},
+    )
+    return account, is_known
 
 
 def remove_account(*, account: CarrierAccount, actor: User) -> None:
     """Forget an account. Its numbers stay, and answer nothing until there is an account again."""
-    audit.record(action="carrier.removed", target=account.account_ref, actor=actor)
+    audit.record(
+        action="carrier.removed",
+        target=account.account_ref or account.get_carrier_display(),
+        actor=actor,
+        details={"carrier": account.carrier},
+    )
     account.delete()
 
 
@@ -110,17 +132,17 @@ def add_number(
     hours: Mapping[int, Sequence[Stretch]],
     actor: User,
 ) -> TelephoneNumber:
-    """Take a number into service: at Twilio, which then asks us about its calls, or at a SIP trunk.
+    """Take a number into service: at its carrier, which then asks us about its calls, or at a SIP trunk.
 
     Args:
         settings: label, outside, outside_agent, outside_message, forwards_to.
 
     Raises:
         BadTarget, NumberTaken, NotYourNumber
-        rest.CarrierRefused: Twilio did not do it.
+        CarrierRefused: the carrier did not do it.
     """
     settings = _checked(settings)
-    carrier_ref = _connect(number) if carrier == Carrier.TWILIO else ""
+    carrier_ref = _connect(number, carrier) if carrier in CARRIERS else ""
     try:
         with atomic():
             added = TelephoneNumber.objects.create(
@@ -157,12 +179,12 @@ def change_number(
 
 
 def remove_number(*, number: TelephoneNumber, actor: User) -> None:
-    """Give a number up. Twilio is told not to ask us any more, if it can be reached."""
-    account = CarrierAccount.objects.filter(carrier=number.carrier).first()
+    """Give a number up. Its carrier is told not to ask us any more, if it can be reached."""
+    account = account_of(number.carrier)
     if account is not None and number.carrier_ref:
         try:
-            rest.disconnect_number(account, number.carrier_ref)
-        except rest.CarrierRefused:
+            CARRIERS[number.carrier].api.disconnect_number(account, number.carrier_ref)
+        except CarrierRefused:
             pass  # it may be gone there too; without a row here, its calls are refused
     audit.record(action="number.removed", target=number.number, actor=actor)
     number.delete()
@@ -179,16 +201,16 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "forwards_to": read_target(settings.get("forwards_to", ""))}
 
 
-def _connect(number: str) -> str:
-    """Have Twilio ask us about a number's calls, and return Twilio's name for the number."""
-    account = CarrierAccount.objects.filter(carrier=Carrier.TWILIO).first()
+def _connect(number: str, carrier: str) -> str:
+    """Have a carrier ask us about a number's calls, and return its name for the number."""
+    account, api, name = account_of(carrier), CARRIERS[carrier].api, Carrier(carrier).label
     if account is None:
-        raise NotYourNumber("Save the Twilio account first: the number is looked up there.")
-    owned = next((each for each in rest.find_numbers(account) if each.number == number), None)
-    if owned is None:
-        raise NotYourNumber(f"{number} is not one of the Twilio account's numbers: buy it in Twilio's console first.")
-    rest.connect_number(account, owned.ref)
-    return owned.ref
+        raise NotYourNumber(f"Save the {name} account first: the number is looked up there.")
+    ref = api.find_number(account, number)
+    if ref is None:
+        raise NotYourNumber(f"{number} is not one of the {name} account's numbers: buy it in {name}'s console first.")
+    api.connect_number(account, ref)
+    return ref
 
 
 def _have_words_made(number: TelephoneNumber) -> None:

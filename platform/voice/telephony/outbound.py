@@ -20,9 +20,10 @@ from tenants.ownership import entered_tenant_id
 from tenants.scope import enter_tenant
 from tenants.tasks import delay_on_commit
 from voice.models import Call
+from voice.telephony.carriers import CARRIERS, account_of
+from voice.telephony.carriers.contract import CarrierRefused
 from voice.telephony.ending import finish_leg
-from voice.telephony.models import Carrier, CarrierAccount, DoNotCall, OutboundRules, TelephoneLeg, TelephoneNumber
-from voice.telephony.twilio import rest
+from voice.telephony.models import DoNotCall, OutboundRules, TelephoneLeg, TelephoneNumber
 
 MOST_WAITING = 50
 """Calls of one tenant that wait to be dialled or ring."""
@@ -119,8 +120,11 @@ def place_call(*, agent: Agent, to: str, number: TelephoneNumber, placed_by: Use
         raise CallNotPlaced("plan", refusal)
     if agent.archived_at is not None or agent.live_version_id is None:
         raise CallNotPlaced("not_published", f"{agent.name} has no published version: publish one first.")
-    if number.carrier != Carrier.TWILIO or not CarrierAccount.objects.filter(carrier=Carrier.TWILIO).exists():
-        raise CallNotPlaced("carrier", "Calls are placed from a number at Twilio: connect one first.")
+    if number.carrier not in CARRIERS:
+        raise CallNotPlaced("carrier", "No calls are placed over SIP: choose a number at another carrier.")
+    if account_of(number.carrier) is None:
+        name = number.get_carrier_display()
+        raise CallNotPlaced("carrier", f"{number} is at {name}, and there is no {name} account: save one first.")
     if TelephoneLeg.objects.unfinished().filter(direction="outbound", call=None).count() >= MOST_WAITING:
         raise CallNotPlaced("too_many", f"{MOST_WAITING} calls wait to be answered: try again when they are over.")
     leg = TelephoneLeg.objects.create(
@@ -163,22 +167,24 @@ def dial(*, tenant_id: str, leg_id: str) -> None:
     """Have the carrier place a call that waits to be dialled: once at most, whatever becomes of this process."""
     with enter_tenant(tenant_id):
         leg = TelephoneLeg.objects.filter(pk=leg_id).first()
-        account = CarrierAccount.objects.filter(carrier=Carrier.TWILIO).first()
+        account = account_of(leg.carrier) if leg else None
+        if account is not None:
+            account.unlock()
         claimed = TelephoneLeg.objects.filter(pk=leg_id, status=TelephoneLeg.Status.WAITING).update(
             status=TelephoneLeg.Status.RINGING, rang_at=timezone.now()
         )
-        client = None if account is None else rest.client_of(account)
     if leg is None or not claimed:
         return
     ref, problem = "", "There is no carrier's account any more."
-    if client is not None:
+    if account is not None:
         try:
-            ref = rest.place_call(client, leg)
-        except rest.CarrierRefused as refusal:
+            ref = CARRIERS[leg.carrier].api.place_call(account, leg)
+            problem = ""
+        except CarrierRefused as refusal:
             problem = str(refusal)
     with enter_tenant(tenant_id):
         leg = TelephoneLeg.objects.select_for_update().get(pk=leg_id)
-        if not ref:
+        if problem:
             finish_leg(leg, status=TelephoneLeg.Status.FAILED, problem=problem)
         elif not leg.carrier_ref:  # whoever answers at once is told first
             leg.carrier_ref = ref

@@ -7,9 +7,10 @@ from celery import Task, shared_task
 from django.utils import timezone
 
 from tenants.tasks import TenantTask
+from voice.telephony.carriers import CARRIERS, account_of
+from voice.telephony.carriers.contract import CarrierRefused
 from voice.telephony.costs import record_price
-from voice.telephony.models import Carrier, CarrierAccount, TelephoneLeg
-from voice.telephony.twilio import rest
+from voice.telephony.models import TelephoneLeg
 
 log = structlog.get_logger(__name__)
 
@@ -21,16 +22,16 @@ MOST_PRICE_TRIES = 6
 @shared_task(base=TenantTask, bind=True, max_retries=MOST_PRICE_TRIES, name="voice.telephony.enter_price")
 def enter_price(self: Task, *, leg_id: str) -> None:
     """Enter the carrier's own price of a finished leg, once it has one."""
-    leg = TelephoneLeg.objects.filter(pk=leg_id, carrier=Carrier.TWILIO).first()
-    account = CarrierAccount.objects.filter(carrier=Carrier.TWILIO).first()
+    leg = TelephoneLeg.objects.filter(pk=leg_id, carrier__in=CARRIERS).first()
+    account = account_of(leg.carrier) if leg else None
     if leg is None or account is None or leg.ended_at is None:
         return
     age_seconds = (timezone.now() - leg.ended_at).total_seconds()
     price = None
     if age_seconds >= PRICE_AFTER_SECONDS:
         try:
-            price = rest.fetch_price(account, leg.carrier_ref)
-        except rest.CarrierRefused as problem:
+            price = CARRIERS[leg.carrier].api.fetch_call(account, leg.carrier_ref).price_dollars
+        except CarrierRefused as problem:
             log.warning("telephony.no_price", leg=leg_id, problem=str(problem))
             if problem.permanent:
                 return

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import uuid
-from collections.abc import Awaitable, Callable
 from typing import Self
+from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 from channels.layers import get_channel_layer
@@ -18,11 +18,13 @@ from websockets.exceptions import ConnectionClosed
 
 from config import env
 from voice.telephony.bridge import Bridge, Ending
+from voice.telephony.carriers import CARRIERS
+from voice.telephony.dialects import Dialect
 from voice.telephony.ending import LEGS_GROUP
 from voice.telephony.legs import Leg
 from voice.telephony.records import StoredLeg
 from voice.telephony.routing import read_leg_token
-from voice.telephony.twilio import stream as twilio
+from voice.telephony.streams import NotAStream, StreamLeg, started
 from voice.tickets import call_address
 
 log = structlog.get_logger(__name__)
@@ -65,19 +67,37 @@ class Telephony:
 
     async def take_stream(self, connection: ServerConnection) -> None:
         """Serve one WebSocket of a carrier's until its call is over."""
-        handle = STREAMS.get(connection.request.path.partition("?")[0] if connection.request else "")
+        address = urlsplit(connection.request.path if connection.request else "")
+        hosted = CARRIERS.get(address.path.strip("/"))
         # Strangers who open streams and say nothing must not keep callers out, nor without end.
         is_full = self.calls >= self.limits.max_calls or self._connections >= 4 * self.limits.max_calls
-        if handle is None or self.is_draining or is_full:
-            reason = "unknown" if handle is None else "draining" if self.is_draining else "full"
+        if hosted is None or self.is_draining or is_full:
+            reason = "unknown" if hosted is None else "draining" if self.is_draining else "full"
             REFUSED.labels(reason).inc()
-            await connection.close(1013 if handle else 1008, reason)
+            await connection.close(1013 if hosted else 1008, reason)
             return
         self._connections += 1
         try:
-            await handle(self, connection)
+            await self._hold_stream(connection, hosted.dialect, dict(parse_qsl(address.query)))
         finally:
             self._connections -= 1
+
+    async def _hold_stream(self, connection: ServerConnection, dialect: Dialect, parameters: dict[str, str]) -> None:
+        try:
+            start = await started(connection, dialect)
+        except (NotAStream, ConnectionClosed) as problem:
+            REFUSED.labels("no_stream").inc()
+            log.warning("stream.none", problem=str(problem)[:200])
+            return
+        if dialect.parameters:
+            parameters = start.parameters
+        found = read_leg_token(parameters.get("leg"))
+        ticket = parameters.get("ticket", "")
+        if found is None or not ticket:
+            REFUSED.labels("stranger").inc()
+            log.warning("stream.stranger", call=start.call_ref[:64])
+            return
+        await self.hold(StreamLeg(connection, start, dialect), StoredLeg(*found), ticket)
 
     async def hold(self, leg: Leg, record: StoredLeg, ticket: str) -> Ending | None:
         """Bridge an answered leg to its call and return how it ended; None where it is known to be over."""
@@ -129,23 +149,3 @@ class Telephony:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _take_twilio(telephony: Telephony, connection: ServerConnection) -> None:
-    try:
-        start = await twilio.started(connection)
-    except (twilio.NotAStream, ConnectionClosed) as problem:
-        REFUSED.labels("no_stream").inc()
-        log.warning("twilio.no_stream", problem=str(problem)[:200])
-        return
-    found = read_leg_token(start.parameters.get("leg"))
-    ticket = start.parameters.get("ticket", "")
-    if found is None or not ticket:
-        REFUSED.labels("stranger").inc()
-        log.warning("twilio.stranger", call=start.call_sid[:64])
-        return
-    await telephony.hold(twilio.TwilioLeg(connection, start), StoredLeg(*found), ticket)
-
-
-STREAMS: dict[str, Callable[[Telephony, ServerConnection], Awaitable[None]]] = {"/twilio": _take_twilio}
-"""By path: what takes a carrier's WebSocket. Another carrier's format is a Leg, and a function here."""

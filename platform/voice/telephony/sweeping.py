@@ -12,10 +12,11 @@ from django.utils import timezone
 from tenants.scope import enter_operator
 from tenants.tasks import TenantTask
 from voice.models import Call
+from voice.telephony.carriers import CARRIERS, account_of
+from voice.telephony.carriers.contract import CarrierRefused
 from voice.telephony.ending import finish_leg
-from voice.telephony.models import Carrier, CarrierAccount, TelephoneLeg
+from voice.telephony.models import TelephoneLeg
 from voice.telephony.outbound import dial
-from voice.telephony.twilio import rest
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +24,7 @@ SWEEP_SECONDS = 60.0
 QUIET_SECONDS = 120
 """A leg whose call is over, or never began, has no news for so long before it is asked about."""
 GIVEN_UP_SECONDS = 600
-"""Who waits for longer to be dialled is not called any more; what Twilio knows nothing of is over."""
+"""Who waits for longer to be dialled is not called any more; what its carrier knows nothing of is over."""
 
 
 @shared_task(name="voice.telephony.sweep_legs")
@@ -48,15 +49,15 @@ def settle_leg(*, leg_id: str) -> None:
     if leg is None:
         return
     is_old = (timezone.now() - leg.rang_at).total_seconds() > GIVEN_UP_SECONDS
-    if leg.carrier == Carrier.TWILIO and leg.carrier_ref:
-        account = CarrierAccount.objects.filter(carrier=Carrier.TWILIO).first()
+    if leg.carrier in CARRIERS and leg.carrier_ref:
+        account = account_of(leg.carrier)
         try:
             if account is not None:
-                status, seconds = rest.fetch_end(account, leg.carrier_ref)
-                if status is not None:
-                    finish_leg(leg, status=status, seconds=seconds)
+                state = CARRIERS[leg.carrier].api.fetch_call(account, leg.carrier_ref)
+                if state.status is not None:
+                    finish_leg(leg, status=state.status, seconds=state.seconds)
                 return
-        except rest.CarrierRefused as problem:
+        except CarrierRefused as problem:
             log.warning("telephony.not_settled", leg=leg_id, problem=str(problem))
             if not problem.permanent:
                 return

@@ -2,13 +2,14 @@
 
 from django.urls import path
 
-from voice.telephony.twilio import webhooks as twilio
+from voice.telephony.carriers import webhooks
 
 app_name = "telephone"
 urlpatterns = [
-    path("twilio/voice/", twilio.voice, name="twilio_voice"),
-    path("twilio/answered/<uuid:leg_id>/", twilio.answered, name="twilio_answered"),
-    path("twilio/after/", twilio.after, name="twilio_after"),
-    path("twilio/dialled/", twilio.dialled, name="twilio_dialled"),
-    path("twilio/status/", twilio.status, name="twilio_status"),
+    path("<slug:carrier>/voice/", webhooks.voice, name="voice"),
+    path("<slug:carrier>/answered/<uuid:leg_id>/", webhooks.answered, name="answered"),
+    path("<slug:carrier>/after/", webhooks.after, name="after"),
+    path("<slug:carrier>/dialled/", webhooks.dialled, name="dialled"),
+    path("<slug:carrier>/status/", webhooks.status, name="status"),
+    path("<slug:carrier>/status/<uuid:leg_id>/", webhooks.placed_status, name="placed_status"),
 ]

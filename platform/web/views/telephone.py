@@ -1,4 +1,4 @@
-"""Telephone: a tenant's numbers and who answers them, its carrier account, and calls that its agents place."""
+"""Telephone: a tenant's numbers and who answers them, its accounts with carriers, and calls that its agents place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.views.decorators.debug import sensitive_post_parameters
@@ -19,8 +19,9 @@ from tenants.access import TenantRequest, tenant_access
 from tenants.models import Role
 from voice.telephony import numbers as journeys
 from voice.telephony import outbound
+from voice.telephony.carriers import CARRIERS, account_of
+from voice.telephony.carriers.contract import CarrierRefused, webhook
 from voice.telephony.models import Carrier, CarrierAccount, DoNotCall, OutboundRules, TelephoneNumber
-from voice.telephony.twilio.rest import CarrierRefused, webhook
 from web.views.calendar import read_stretches
 
 SETTINGS = ("label", "outside", "outside_agent", "outside_message", "forwards_to")
@@ -131,12 +132,18 @@ class NumberForm(forms.Form):
 
 
 class AccountForm(forms.Form):
-    account_ref = forms.CharField(
-        max_length=64, label="Account SID", widget=forms.TextInput(attrs={"placeholder": "AC…"})
-    )
-    token = forms.CharField(
-        max_length=64, label="Auth token", widget=forms.PasswordInput(attrs={"autocomplete": "off"})
-    )
+    """What a carrier's console shows of an account."""
+
+    def __init__(self, data: Any = None, *, carrier: str, account: CarrierAccount | None = None) -> None:
+        super().__init__(data)
+        for each in CARRIERS[carrier].credentials:
+            widget = forms.PasswordInput if each.is_secret else forms.TextInput
+            self.fields[each.field] = forms.CharField(
+                max_length=128,
+                label=each.label,
+                widget=widget(attrs={"autocomplete": "off", "spellcheck": "false"}),
+                initial=getattr(account, each.field, "") if not each.is_secret else "",
+            )
 
 
 class PlaceForm(forms.Form):
@@ -147,7 +154,7 @@ class PlaceForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["agent"].queryset = Agent.objects.filter(archived_at=None)  # type: ignore[attr-defined]
-        numbers = TelephoneNumber.objects.filter(carrier=Carrier.TWILIO, is_active=True)
+        numbers = TelephoneNumber.objects.filter(carrier__in=CARRIERS, is_active=True)
         self.fields["number"].queryset = numbers  # type: ignore[attr-defined]
 
 
@@ -188,54 +195,65 @@ class DoNotCallForm(forms.Form):
     reason = forms.CharField(max_length=200, required=False)
 
 
-# --- numbers and the account -----------------------------------------------------------------------------------------
+# --- numbers and accounts --------------------------------------------------------------------------------------------
 @tenant_access(Role.VIEWER)
 @require_GET
 def telephone(request: TenantRequest) -> HttpResponse:
-    return _telephone_page(request, AccountForm())
-
-
-def _telephone_page(request: TenantRequest, form: AccountForm, *, status: int = 200) -> HttpResponse:
+    accounts = {each.carrier: each for each in CarrierAccount.objects.all()}
     context = {
         "numbers": TelephoneNumber.objects.select_related("agent", "outside_agent").prefetch_related("hours"),
-        "account": CarrierAccount.objects.filter(carrier=Carrier.TWILIO).first(),
-        "form": form,
+        "answered": [*accounts, Carrier.SIP],
+        "accounts": accounts,
+        "carriers": [(name, Carrier(name).label, accounts.get(name)) for name in CARRIERS],
     }
-    return TemplateResponse(request, "web/telephone/telephone.html", context, status=status)
+    return TemplateResponse(request, "web/telephone/telephone.html", context)
 
 
 @tenant_access(Role.ADMIN)
-@sensitive_post_parameters("token")
-@require_POST
-def account_save(request: TenantRequest) -> HttpResponse:
-    form = AccountForm(request.POST)
-    if form.is_valid():
+@sensitive_post_parameters("token", "signing_key")
+@require_http_methods(["GET", "POST"])
+def carrier_account(request: TenantRequest, carrier: str) -> HttpResponse:
+    if carrier not in CARRIERS:
+        raise Http404
+    name = Carrier(carrier).label
+    account = account_of(carrier)
+    form = AccountForm(request.POST if request.method == "POST" else None, carrier=carrier, account=account)
+    if request.method == "POST" and form.is_valid():
         try:
-            _, is_known = journeys.save_account(**form.cleaned_data, actor=request.user)
+            _, is_known = journeys.save_account(carrier=carrier, actor=request.user, **form.cleaned_data)
         except journeys.BadAccount as problem:
-            form.add_error("token", str(problem))
+            form.add_error(problem.field, str(problem))
         else:
             if is_known:
-                messages.success(request, "The account is saved: Twilio knows it.")
+                messages.success(request, f"The account is saved: {name} knows it.")
             else:
-                messages.warning(request, "The account is saved, but Twilio could not be asked about it.")
+                messages.warning(request, f"The account is saved, but {name} could not be asked about it.")
             return redirect("web:telephone", tenant_slug=request.tenant.slug)
-    return _telephone_page(request, form, status=422)
+    context = {
+        "carrier": carrier,
+        "name": name,
+        "where": CARRIERS[carrier].where,
+        "account": account,
+        "form": form,
+    }
+    return TemplateResponse(request, "web/telephone/account.html", context, status=422 if form.errors else 200)
 
 
 @tenant_access(Role.ADMIN)
 @require_POST
-def account_remove(request: TenantRequest) -> HttpResponse:
-    account = get_object_or_404(CarrierAccount, carrier=Carrier.TWILIO)
+def carrier_account_remove(request: TenantRequest, carrier: str) -> HttpResponse:
+    account = get_object_or_404(CarrierAccount, carrier=carrier)
     journeys.remove_account(account=account, actor=request.user)
-    messages.success(request, "The account is removed: its numbers answer no more.")
+    messages.success(request, f"The {account.get_carrier_display()} account is removed: its numbers answer no more.")
     return redirect("web:telephone", tenant_slug=request.tenant.slug)
 
 
 @tenant_access(Role.DEVELOPER)
 @require_http_methods(["GET", "POST"])
 def number_new(request: TenantRequest) -> HttpResponse:
-    form = NumberForm(request.POST or None, is_new=True, initial={"number": request.GET.get("number", "")})
+    account = CarrierAccount.objects.first()
+    initial = {"number": request.GET.get("number", ""), "carrier": account.carrier if account else Carrier.TWILIO}
+    form = NumberForm(request.POST or None, is_new=True, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
             added = journeys.add_number(
@@ -273,8 +291,12 @@ def number(request: TenantRequest, number_id: uuid.UUID) -> HttpResponse:
 
 
 def _number_page(request: TenantRequest, found: TelephoneNumber | None, form: NumberForm) -> HttpResponse:
-    account = CarrierAccount.objects.filter(carrier=Carrier.TWILIO).first()
-    context = {"number": found, "form": form, "account": account, "webhook": webhook("voice")}
+    context = {
+        "number": found,
+        "form": form,
+        "has_account": CarrierAccount.objects.exists(),
+        "webhook": webhook(found.carrier, "voice") if found is not None and found.carrier in CARRIERS else "",
+    }
     return TemplateResponse(request, "web/telephone/number.html", context, status=422 if form.errors else 200)
 
 

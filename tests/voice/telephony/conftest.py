@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,15 +12,23 @@ from django.conf import settings
 from agents.models import Agent
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
-from tests.carriers import twilio as stand_in
 from tests.voice import factories
 from tests.voice.conftest import GatewayProcess
-from tests.voice.telephony.processes import NUMBER, TelephonyProcess, TwilioProcess, telephone_exchange
+from tests.voice.telephony.processes import (
+    NUMBER,
+    STAND_INS,
+    CarrierProcess,
+    Carriers,
+    TelephonyProcess,
+    telephone_exchange,
+)
 from tests.web.web_process import WebProcess
-from voice.telephony import numbers
-from voice.telephony.models import TelephoneNumber
+from voice.telephony import numbers, outbound
+from voice.telephony.models import TelephoneLeg, TelephoneNumber
 
-Exchange = tuple[TwilioProcess, TelephonyProcess, WebProcess]
+ALWAYS = {"calls_from": datetime.time(0), "calls_until": datetime.time(23, 59, 59), "weekdays": []}
+"""Hours in which agents may call."""
+Exchange = tuple[Carriers, TelephonyProcess, WebProcess]
 
 
 @pytest.fixture(scope="session")
@@ -29,25 +38,54 @@ def exchange(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def twilio(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> TwilioProcess:
-    """The stand-in, as this process's own calls of the SDK reach it too."""
-    process, _, web = exchange
-    monkeypatch.setattr(settings, "TWILIO_URL", process.url)
+def carrier() -> str:
+    """Whose number acme has; a test is parametrised by it where all carriers are to do the same."""
+    return "twilio"
+
+
+@pytest.fixture
+def peer(exchange: Exchange, carrier: str, monkeypatch: pytest.MonkeyPatch) -> CarrierProcess:
+    """The carrier's stand-in, as this process's own requests reach it too."""
+    carriers, _, web = exchange
+    process = carriers.get(carrier)
+    monkeypatch.setattr(settings, *process.setting)
     monkeypatch.setattr(settings, "TELEPHONY_WEBHOOK_URL", web.url)
     return process
 
 
 @pytest.fixture
-def number_of(twilio: TwilioProcess, acme: Tenant, alice: User) -> Callable[..., tuple[TelephoneNumber, Agent]]:
+def twilio(peer: CarrierProcess) -> CarrierProcess:
+    assert peer.carrier == "twilio"
+    return peer
+
+
+@pytest.fixture
+def number_of(peer: CarrierProcess, acme: Tenant, alice: User) -> Callable[..., tuple[TelephoneNumber, Agent]]:
     """A function that connects acme's number to an agent that the scripted worker plays in the mode given."""
 
     def connect(mode: str = "whistle", *, agent: Agent | None = None, hours: Any = None, **settings: Any) -> Any:
         with enter_tenant(acme.id):
             agent = agent or factories.create_agent(prompt=f"mode: {mode}", tools=("hand_off",))
-            numbers.save_account(account_ref=stand_in.ACCOUNT, token=stand_in.TOKEN, actor=alice)
+            numbers.save_account(carrier=peer.carrier, actor=alice, **STAND_INS[peer.carrier].CREDENTIALS)
             number = numbers.add_number(
-                number=NUMBER, carrier="twilio", agent=agent, settings=settings, hours=hours or {}, actor=alice
+                number=NUMBER, carrier=peer.carrier, agent=agent, settings=settings, hours=hours or {}, actor=alice
             )
             return number, agent
 
     return connect
+
+
+@pytest.fixture
+def placed(peer: CarrierProcess, acme: Tenant, alice: User, number_of: Any) -> Callable[..., TelephoneLeg]:
+    """A function that has an agent call somebody, and does what the task would."""
+
+    def place(mode: str = "whistle", *, to: str = "+12125550177", **how: Any) -> TelephoneLeg:
+        number, agent = number_of(mode)
+        peer.answer_with(**{"steps": [{"stay": True}], "answered_by": "human", "status": "in-progress", **how})
+        with enter_tenant(acme.id):
+            outbound.agree_to_rules(**ALWAYS, actor=alice)
+            leg = outbound.place_call(agent=agent, to=to, number=number, placed_by=alice)
+        outbound.dial(tenant_id=str(acme.id), leg_id=str(leg.pk))
+        return leg
+
+    return place

@@ -1,4 +1,4 @@
-"""The processes of a telephone call: a stand-in for Twilio, the telephony process, and the web process for webhooks."""
+"""The processes of a telephone call: stand-ins for carriers, the telephony process, the web process for webhooks."""
 
 from __future__ import annotations
 
@@ -10,30 +10,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
-from tests.carriers import twilio as stand_in
+from tests.carriers import plivo, signalwire, telnyx, twilio
+from tests.carriers.network import NUMBERS
 from tests.voice.processes import Process, running, wait_until
 from tests.web.web_process import WebProcess
 from voice.telephony.g711 import PCMU, Samples
 
 CALLER = "+12125550177"
-NUMBER, OTHER_NUMBER = stand_in.NUMBERS.values()
+NUMBER, OTHER_NUMBER = NUMBERS
+STAND_INS: dict[str, Any] = {"twilio": twilio, "signalwire": signalwire, "telnyx": telnyx, "plivo": plivo}
+"""By carrier: the module of its stand-in, with the credentials of an account and how requests are signed."""
+_PATHS = {"telnyx": "/v2", "plivo": "/v1"}
 
 
-class TwilioProcess:
-    """The stand-in, and what the test does with it."""
+class CarrierProcess:
+    """A stand-in, and what the test does with it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, carrier: str = "twilio", *, port: int = 0) -> None:
         self.folder = folder
-        self.process = Process(
-            [sys.executable, "-m", "tests.carriers.twilio", "--folder", str(folder)], output=folder / "twilio.log"
-        )
+        self.carrier = carrier
+        command = [sys.executable, "-m", f"tests.carriers.{carrier}", "--folder", str(folder), "--port", str(port)]
+        self.process = Process(command, output=folder / f"{carrier}.log")
         self.url = f"http://127.0.0.1:{self.process.first_line()}"
 
+    @property
+    def setting(self) -> tuple[str, str]:
+        """The setting that says where the carrier's API is, and its value."""
+        return setting_of(self.carrier, self.url)
+
     def call(self, *steps: dict[str, Any], to: str = NUMBER, caller: str = CALLER) -> str:
-        """Have somebody call, and return Twilio's name for the call."""
+        """Have somebody call, and return the carrier's name for the call."""
         return self._post("/tests/calls", {"to": to, "from": caller, "steps": list(steps)})["sid"]
 
     def answer_with(self, **how: Any) -> None:
@@ -45,7 +55,7 @@ class TwilioProcess:
             return json.load(answer)
 
     def end_of(self, sid: str, *, within_seconds: float = 30) -> dict[str, Any]:
-        """Wait for a call's end, and return what Twilio saw of it."""
+        """Wait for a call's end, and return what the carrier saw of it."""
         seen = self.read(sid, wait_seconds=within_seconds)
         assert seen["ended"] and not seen["problem"], seen
         return seen
@@ -53,6 +63,12 @@ class TwilioProcess:
     def last_call(self) -> str | None:
         with urllib.request.urlopen(f"{self.url}/tests/calls/last", timeout=10) as answer:
             return json.load(answer)["sid"]
+
+    def voice_url_of(self, number: str) -> str:
+        """Return where the carrier asks when a number of the account is called."""
+        asked = f"{self.url}/tests/numbers?number={quote(number)}"
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            return json.load(answer)["voice_url"]
 
     def heard(self, sid: str) -> Samples:
         """Return what the caller heard, once it was read."""
@@ -69,6 +85,32 @@ class TwilioProcess:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
+
+
+class Carriers:
+    """All carriers, each begun when it is first wanted: others are told before where it will be."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ports = {carrier: free_port() for carrier in STAND_INS}
+        self._begun: dict[str, CarrierProcess] = {}
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return dict(setting_of(carrier, f"http://127.0.0.1:{port}") for carrier, port in self._ports.items())
+
+    def get(self, carrier: str) -> CarrierProcess:
+        if carrier not in self._begun:
+            self._begun[carrier] = CarrierProcess(self._folder, carrier, port=self._ports[carrier])
+        return self._begun[carrier]
+
+    def stop(self) -> None:
+        for each in self._begun.values():
+            each.process.stop()
+
+
+def setting_of(carrier: str, url: str) -> tuple[str, str]:
+    return f"{carrier.upper()}_URL", url + _PATHS.get(carrier, "")
 
 
 class TelephonyProcess:
@@ -104,19 +146,21 @@ class TelephonyProcess:
 @contextmanager
 def telephone_exchange(
     folder: Path, *, gateway_url: str, **more: str
-) -> Iterator[tuple[TwilioProcess, TelephonyProcess, WebProcess]]:
+) -> Iterator[tuple[Carriers, TelephonyProcess, WebProcess]]:
     """Run all three, knowing each other."""
-    twilio = TwilioProcess(folder)
-    with running(twilio.process):
-        telephony = TelephonyProcess(folder, gateway_url=gateway_url, **more)
-        with running(telephony.process):
-            web = WebProcess(
-                folder,
-                gateway_url=gateway_url,
-                more={"TWILIO_URL": twilio.url, "TELEPHONY_URL": telephony.url, **more},
-            )
-            with running(web.process):
-                yield twilio, telephony, web
+    carriers = Carriers(folder)
+    telephony = TelephonyProcess(folder, gateway_url=gateway_url, **more)
+    with running(telephony.process):
+        web = WebProcess(
+            folder,
+            gateway_url=gateway_url,
+            more={**carriers.settings, "TELEPHONY_URL": telephony.url, **more},
+        )
+        with running(web.process):
+            try:
+                yield carriers, telephony, web
+            finally:
+                carriers.stop()
 
 
 def write_ulaw(path: Path, samples: Samples) -> str:

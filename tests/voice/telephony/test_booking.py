@@ -26,8 +26,8 @@ from tests.voice.supervised import supervisor_with_a_pool
 from tests.voice.telephony.processes import (
     CALLER,
     NUMBER,
+    CarrierProcess,
     TelephonyProcess,
-    TwilioProcess,
     free_port,
     write_ulaw,
 )
@@ -42,10 +42,10 @@ from voice.telephony.models import TelephoneLeg
 @pytest.fixture
 def twilio(
     acme: Tenant, alice: User, own_gateway: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[TwilioProcess]:
+) -> Iterator[CarrierProcess]:
     """A Twilio whose number leads to acme's salon, on a warm worker."""
     agent, port = publish_salon(acme), free_port()
-    twilio = TwilioProcess(tmp_path)
+    twilio = CarrierProcess(tmp_path)
     with running(twilio.process), supervisor_with_a_pool(acme, tmp_path, monkeypatch) as reached:
         web = WebProcess(
             tmp_path,
@@ -60,12 +60,12 @@ def twilio(
             )
             with running(TelephonyProcess(tmp_path, gateway_url=gateway.url, port=port).process):
                 with enter_tenant(acme.id):
-                    numbers.save_account(account_ref=stand_in.ACCOUNT, token=stand_in.TOKEN, actor=alice)
+                    numbers.save_account(carrier="twilio", actor=alice, **stand_in.CREDENTIALS)
                     numbers.add_number(number=NUMBER, carrier="twilio", agent=agent, settings={}, hours={}, actor=alice)
                 yield twilio
 
 
-def test_a_caller_books_an_appointment_by_telephone(twilio: TwilioProcess, acme: Tenant, tmp_path: Path) -> None:
+def test_a_caller_books_an_appointment_by_telephone(twilio: CarrierProcess, acme: Tenant, tmp_path: Path) -> None:
     def said(words: str) -> dict[str, str]:
         sound = soxr.resample(speak(words), SAMPLE_RATE_HZ, RATE_HZ)
         return {"say": write_ulaw(tmp_path / f"{words[:12]}.ulaw", sound)}

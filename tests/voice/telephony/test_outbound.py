@@ -15,15 +15,14 @@ from agents.models import Agent
 from tenants import people
 from tenants.models import AuditEntry, Tenant, User
 from tenants.scope import enter_tenant
-from tests.carriers.twilio import NUMBERS
 from tests.voice.processes import wait_until
-from tests.voice.telephony.processes import NUMBER, TwilioProcess
+from tests.voice.telephony.conftest import ALWAYS
+from tests.voice.telephony.processes import NUMBER, OTHER_NUMBER, CarrierProcess
 from voice.telephony import outbound, sweeping
 from voice.telephony.models import OutboundRules, TelephoneLeg, TelephoneNumber
 
 Connect = Callable[..., tuple[TelephoneNumber, Agent]]
 BERLINER = "+493012345678"
-ALWAYS = {"calls_from": datetime.time(0), "calls_until": datetime.time(23, 59, 59), "weekdays": []}
 
 
 def rules(**hours: Any) -> OutboundRules:
@@ -109,22 +108,6 @@ def test_a_call_is_placed_only_where_everything_allows_it(acme: Tenant, alice: U
         ]
 
 
-@pytest.fixture
-def placed(twilio: TwilioProcess, acme: Tenant, alice: User, number_of: Connect) -> Callable[..., TelephoneLeg]:
-    """A function that has an agent call somebody, and does what the task would."""
-
-    def place(mode: str = "whistle", *, to: str = "+12125550177", **how: Any) -> TelephoneLeg:
-        number, agent = number_of(mode)
-        twilio.answer_with(**{"steps": [{"stay": True}], "answered_by": "human", "status": "in-progress", **how})
-        with enter_tenant(acme.id):
-            outbound.agree_to_rules(**ALWAYS, actor=alice)
-            leg = outbound.place_call(agent=agent, to=to, number=number, placed_by=alice)
-        outbound.dial(tenant_id=str(acme.id), leg_id=str(leg.pk))
-        return leg
-
-    return place
-
-
 def final(acme: Tenant, leg: TelephoneLeg) -> TelephoneLeg:
     def is_over() -> bool:
         with enter_tenant(acme.id):
@@ -135,43 +118,8 @@ def final(acme: Tenant, leg: TelephoneLeg) -> TelephoneLeg:
     return leg
 
 
-def test_an_agent_calls_somebody_who_answers(
-    twilio: TwilioProcess, acme: Tenant, place: Any, placed: Callable[..., TelephoneLeg]
-) -> None:
-    leg = placed(steps=[{"hear": 0.3}, {"hang_up": True}])
-    sid = twilio.last_call()
-    assert sid and twilio.end_of(sid)["loud_seconds"] > 0.3
-    leg = final(acme, leg)
-    with enter_tenant(acme.id):
-        call = leg.call
-        assert (leg.direction, leg.status, leg.carrier_ref, leg.answered_by) == ("outbound", "completed", sid, "human")
-        assert leg.our_number == NUMBER and call is not None and call.channel == "telephone"
-    outbound.dial(tenant_id=str(acme.id), leg_id=str(leg.pk))  # as a broker may, again
-    assert twilio.last_call() == sid
-
-
-def test_a_machine_that_answers_is_hung_up_on(
-    twilio: TwilioProcess, acme: Tenant, placed: Callable[..., TelephoneLeg]
-) -> None:
-    leg = final(acme, placed(answered_by="machine_start"))
-    assert (leg.status, leg.answered_by, leg.call_id) == ("completed", "machine_start", None)
-
-
-@pytest.mark.parametrize(("said", "status"), [("busy", "busy"), ("no-answer", "no_answer"), ("canceled", "cancelled")])
-def test_who_does_not_answer_is_written_down(
-    acme: Tenant, placed: Callable[..., TelephoneLeg], said: str, status: str
-) -> None:
-    leg = final(acme, placed(status=said))
-    assert leg.status == status and leg.answered_at is None
-
-
-def test_what_twilio_refuses_is_told_in_its_words(acme: Tenant, placed: Callable[..., TelephoneLeg]) -> None:
-    leg = final(acme, placed(to="+12125550000"))
-    assert leg.status == "failed" and "Invalid 'To'" in leg.problem
-
-
 def test_a_program_places_a_call_and_asks_how_it_went(
-    twilio: TwilioProcess, acme: Tenant, rival: Tenant, alice: User, charlie: User, number_of: Connect
+    twilio: CarrierProcess, acme: Tenant, rival: Tenant, alice: User, charlie: User, number_of: Connect
 ) -> None:
     _, agent = number_of("whistle")
     client = Client()
@@ -205,7 +153,7 @@ def test_a_program_places_a_call_and_asks_how_it_went(
     assert client.get(f"/api/telephone-calls/{placed['id']}/", headers=ours).json() == placed
     assert client.get(f"/api/telephone-calls/{placed['id']}/", headers=theirs).status_code == 404
     assert post({"to": "+12125550177"}, theirs).status_code == 404  # the agent is not theirs
-    for body in ({}, {"to": 5}, {"to": "+12125550177", "from": list(NUMBERS.values())[1]}, {"whom": "x"}, []):
+    for body in ({}, {"to": 5}, {"to": "+12125550177", "from": OTHER_NUMBER}, {"whom": "x"}, []):
         assert post(body, ours).status_code == 400
 
 
@@ -214,9 +162,7 @@ def old(acme: Tenant, leg: TelephoneLeg, *, minutes: int) -> None:
         TelephoneLeg.objects.filter(pk=leg.pk).update(rang_at=timezone.now() - datetime.timedelta(minutes=minutes))
 
 
-def test_a_leg_whose_end_was_never_told_is_asked_about(
-    twilio: TwilioProcess, acme: Tenant, placed: Callable[..., TelephoneLeg]
-) -> None:
+def test_a_leg_whose_end_was_never_told_is_asked_about(acme: Tenant, placed: Callable[..., TelephoneLeg]) -> None:
     leg = final(acme, placed(status="busy"))
     with enter_tenant(acme.id):  # as if the callback had been lost
         TelephoneLeg.objects.filter(pk=leg.pk).update(status="ringing", ended_at=None)

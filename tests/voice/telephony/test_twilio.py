@@ -1,34 +1,26 @@
-"""Calls over a simulated Twilio: its webhooks, its streams message by message, and its REST API, as processes."""
+"""What numbers do whoever their carrier is, over a simulated Twilio: hours, busy lines, a process that stops."""
 
 from __future__ import annotations
 
 import datetime
 import json
 import signal
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twilio.request_validator import RequestValidator
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from agents.models import HandOff
-from provisioning.models import CostEntry
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
-from tests.carriers import twilio as stand_in
 from tests.voice import factories
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import wait_until
 from tests.voice.telephony.conftest import Exchange
-from tests.voice.telephony.processes import CALLER, NUMBER, TelephonyProcess, TwilioProcess
-from voice.reconciliation import differences
-from voice.telephony import prices
+from tests.voice.telephony.processes import CALLER, NUMBER, CarrierProcess, TelephonyProcess
 from voice.telephony.models import TelephoneLeg
 from voice.telephony.routing import grant
 
@@ -53,123 +45,8 @@ def finished(tenant: Tenant, **of: Any) -> TelephoneLeg:
     return the_leg(tenant, **of)
 
 
-def test_a_caller_rings_talks_and_hangs_up(twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect) -> None:
-    _, agent = number_of("whistle")
-    sid = twilio.call({"hear": 0.5}, {"tone": 0.6}, {"hear": 0.5}, {"hang_up": True})
-    seen = twilio.end_of(sid)
-    assert seen["events"][0] == "stream" and seen["loud_seconds"] > 1
-
-    leg = finished(acme)
-    assert (leg.carrier_ref, leg.our_number, leg.other_number) == (sid, NUMBER, CALLER)
-    assert (leg.status, leg.direction, leg.end_kind, leg.codec) == ("completed", "inbound", "caller_hung_up", "PCMU")
-    assert leg.packets_received and leg.packets_received > 50
-    assert leg.packets_lost == leg.packets_late == leg.frames_concealed == 0
-    assert leg.ring_seconds is not None and 0 <= leg.ring_seconds < 5
-    assert leg.bridge_ms_p50 and leg.bridge_ms_p50 < 20
-    call = leg.call
-    assert call is not None and call.agent_id == agent.id
-    assert (call.channel, call.end_reason, call.close_code) == ("telephone", "caller_hung_up", 1000)
-    assert call.turns_count == 1
-
-    with enter_tenant(acme.id):
-        (minutes,) = CostEntry.objects.of_call(call.id).filter(part="telephony")
-        assert minutes.nano_dollars == 12_500_000 and minutes.source == "estimate"
-        assert list(differences()) == []
-
-
-def test_the_carriers_own_price_corrects_the_estimate_once(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect
-) -> None:
-    number_of("whistle")
-    twilio.end_of(twilio.call({"hear": 0.3}, {"hang_up": True}))
-    leg = finished(acme)
-    with enter_tenant(acme.id):
-        TelephoneLeg.objects.update(ended_at=leg.ended_at - datetime.timedelta(minutes=5))  # type: ignore[operator]
-    for _ in range(2):
-        prices.enter_price(tenant_id=str(acme.id), leg_id=str(leg.pk))
-    with enter_tenant(acme.id):
-        entries = CostEntry.objects.filter(part="telephony", call_id=leg.call_id)
-        assert [(each.source, each.nano_dollars) for each in entries.order_by("recorded_at")] == [
-            ("estimate", 12_500_000),
-            ("provider", -4_000_000),
-        ]
-
-
-@pytest.mark.parametrize(
-    ("trouble", "loses"),
-    [({"loses": 10}, True), ({"swaps": 7, "repeats": 5, "babbles": 20}, False)],
-    ids=["loses messages", "swaps and repeats messages, and babbles"],
-)
-def test_a_stream_in_trouble_is_understood(
-    twilio: TwilioProcess,
-    acme: Tenant,
-    place: Any,
-    number_of: Connect,
-    trouble: dict[str, int],
-    loses: bool,
-) -> None:
-    number_of("whistle")
-    sid = twilio.call({"trouble": trouble}, {"hear": 0.5}, {"tone": 0.8}, {"hear": 0.5}, {"hang_up": True})
-    assert twilio.end_of(sid)["loud_seconds"] > 1
-    leg = finished(acme)
-    assert leg.call is not None and leg.call.turns_count == 1
-    assert bool(leg.packets_lost) is bool(leg.frames_concealed) is loses
-    assert leg.packets_late == 0
-
-
-def test_a_call_that_ends_without_a_goodbye_is_closed_by_the_status(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect
-) -> None:
-    number_of("whistle")
-    sid = twilio.call({"hear": 0.3}, {"freeze": True})
-    leg = finished(acme)
-    assert leg.status == "completed" and leg.carrier_seconds == 3
-    assert leg.call is not None and leg.call.end_reason == "caller_hung_up"
-    assert "frozen" in twilio.read(sid)["events"]
-
-
-def test_keys_reach_the_agent(twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect) -> None:
-    number_of("reads_keys")
-    sid = twilio.call({"wait": 0.5}, {"keys": "42#"}, {"stay": True})
-    assert "Hangup" in twilio.end_of(sid)["requests"][1]["body"]
-    leg = finished(acme)
-    assert leg.end_kind == "agent_hung_up" and leg.call is not None and leg.call.end_reason == "agent_hung_up"
-
-
-@pytest.mark.parametrize("person", ["+14155550199", "+14155559999"], ids=["who answers", "who does not answer"])
-def test_a_caller_is_put_through_to_a_person(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect, person: str
-) -> None:
-    number_of("hand_over", forwards_to=person)
-    seen = twilio.end_of(twilio.call({"stay": True}))
-    assert seen["dialled"] == [person]
-    caller, other = finished(acme, role="caller"), finished(acme, role="person")
-    assert (caller.end_kind, caller.transferred_to) == ("transferred", person)
-    assert other.call_id == caller.call_id and other.other_number == person
-    if person.endswith("9999"):
-        assert other.status == "no_answer" and "call you back" in seen["spoken"][0]
-    else:
-        assert (other.status, other.carrier_seconds) == ("completed", 42) and not seen["spoken"]
-
-
-def test_an_interruption_makes_twilio_forget_what_it_holds(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect
-) -> None:
-    number_of("interrupted")
-    sid = twilio.call({"wait": 1}, {"hang_up": True})
-    assert twilio.end_of(sid)["events"].count("clear") >= 2  # one when the agent came, one for the interruption
-
-
-def test_the_agents_last_words_are_heard_before_the_line_closes(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect
-) -> None:
-    number_of("last_words")
-    seen = twilio.end_of(twilio.call({"stay": True}))
-    assert seen["loud_seconds"] > 1.3
-
-
 def test_callers_are_told_when_all_lines_are_busy(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect
+    twilio: CarrierProcess, acme: Tenant, place: Any, number_of: Connect
 ) -> None:
     _, agent = number_of("whistle")
     with enter_tenant(acme.id):
@@ -181,7 +58,7 @@ def test_callers_are_told_when_all_lines_are_busy(
 
 
 def test_outside_its_hours_a_number_says_so_or_has_another_agent(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect
+    twilio: CarrierProcess, acme: Tenant, place: Any, number_of: Connect
 ) -> None:
     never = {0: [(datetime.time(3, 0), datetime.time(3, 0, 1))]}
     number, _ = number_of("whistle", hours=never, outside_message="We are closed.")
@@ -197,73 +74,18 @@ def test_outside_its_hours_a_number_says_so_or_has_another_agent(
 
 
 def test_in_its_hours_a_number_has_its_agent(
-    twilio: TwilioProcess, acme: Tenant, place: Any, number_of: Connect
+    twilio: CarrierProcess, acme: Tenant, place: Any, number_of: Connect
 ) -> None:
     number_of("whistle", hours=ALL_DAY)
     assert twilio.end_of(twilio.call({"hear": 0.3}, {"hang_up": True}))["spoken"] == []
 
 
-def test_an_agent_without_a_version_is_not_in_service(twilio: TwilioProcess, acme: Tenant, number_of: Connect) -> None:
+def test_an_agent_without_a_version_is_not_in_service(twilio: CarrierProcess, acme: Tenant, number_of: Connect) -> None:
     _, agent = number_of("whistle")
     with enter_tenant(acme.id):
         agent.live_version = None
         agent.save()
     assert "not in service" in twilio.end_of(twilio.call())["spoken"][0]
-
-
-def post(url: str, form: dict[str, str], signature: str) -> int:
-    request = urllib.request.Request(url, urllib.parse.urlencode(form).encode(), {"X-Twilio-Signature": signature})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status
-    except urllib.error.HTTPError as problem:
-        with problem:
-            return problem.code
-
-
-@pytest.mark.parametrize(
-    "forgery", ["no signature", "another token", "another form", "another address", "another account", "no number"]
-)
-def test_what_twilio_did_not_sign_is_refused(
-    exchange: Exchange, acme: Tenant, number_of: Connect, forgery: str
-) -> None:
-    number_of("whistle")
-    url = exchange[2].url + "/telephone/twilio/voice/"
-    form = {"AccountSid": stand_in.ACCOUNT, "CallSid": "CA1", "From": CALLER, "To": NUMBER, "CallStatus": "ringing"}
-    if forgery == "another account":
-        form["AccountSid"] = "AC" + "b" * 32
-    if forgery == "no number":
-        form["To"] = "+14155550999"
-    signed = RequestValidator("x" * 32 if forgery == "another token" else stand_in.TOKEN).compute_signature(
-        url.replace("voice", "after") if forgery == "another address" else url, form
-    )
-    if forgery == "another form":
-        form["From"] = "+19005550100"
-    assert post(url, form, "" if forgery == "no signature" else signed) == 403
-    with enter_tenant(acme.id):
-        assert not TelephoneLeg.objects.exists()
-
-
-def test_a_ring_that_twilio_repeats_is_one_leg(exchange: Exchange, acme: Tenant, number_of: Connect) -> None:
-    number_of("whistle")
-    url = exchange[2].url + "/telephone/twilio/voice/"
-    form = {"AccountSid": stand_in.ACCOUNT, "CallSid": "CA1", "From": "anonymous", "To": NUMBER}
-    signature = RequestValidator(stand_in.TOKEN).compute_signature(url, form)
-    assert [post(url, form, signature) for _ in range(2)] == [200, 200]
-    assert the_leg(acme).other_number == ""
-
-
-def test_a_caller_whose_stream_nobody_took_is_told_that_all_lines_are_busy(
-    exchange: Exchange, acme: Tenant, number_of: Connect
-) -> None:
-    number_of("whistle")
-    form = {"AccountSid": stand_in.ACCOUNT, "CallSid": "CA1", "From": CALLER, "To": NUMBER}
-    for path, words in (("voice", "<Stream"), ("after", "all our lines are busy")):
-        url = f"{exchange[2].url}/telephone/twilio/{path}/"
-        signature = RequestValidator(stand_in.TOKEN).compute_signature(url, form)
-        body = urllib.parse.urlencode(form).encode()
-        with urllib.request.urlopen(urllib.request.Request(url, body, {"X-Twilio-Signature": signature})) as answer:
-            assert words in answer.read().decode()
 
 
 def test_a_process_that_is_stopped_lets_its_calls_end_and_writes_how(
@@ -287,27 +109,6 @@ def test_a_process_that_is_stopped_lets_its_calls_end_and_writes_how(
     telephony.process.stop()
     leg = the_leg(acme)
     assert (leg.end_kind, leg.close_code, leg.codec) == ("lost", 1001, "PCMU")
-
-
-@pytest.mark.parametrize(
-    "messages",
-    [
-        ["not json"],
-        ['{"event":"media"}'],
-        ['{"event":"connected"}', '{"event":"start","start":{"streamSid":"MZ1","callSid":"CA1"}}'],
-        ['{"event":"start","start":{"streamSid":"MZ1","customParameters":{"leg":"forged","ticket":"any"}}}'],
-        ['{"event":"start","start":{"mediaFormat":{"encoding":"audio/l16"}}}'],
-        ["x" * 100_000],
-    ],
-    ids=["no json", "no start", "no parameters", "a forged leg", "another format", "too long"],
-)
-def test_a_stranger_at_the_streams_door_is_let_go(exchange: Exchange, messages: list[str]) -> None:
-    with connect(f"{exchange[1].url}/twilio", compression=None, proxy=None) as stranger:
-        for message in messages:
-            stranger.send(message)
-        with pytest.raises(ConnectionClosed):
-            stranger.recv(timeout=5)
-    assert exchange[1].health()["calls"] == 0
 
 
 def test_an_unknown_carrier_is_let_go(exchange: Exchange) -> None:

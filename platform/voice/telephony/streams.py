@@ -1,7 +1,7 @@
-"""A Twilio media stream as a leg: JSON over a WebSocket that Twilio opens, mu-law inside.
+"""A carrier's media stream as a leg: JSON over a WebSocket that the carrier opens, mu-law inside.
 
-Source: Twilio's documentation, "Media Streams: WebSocket messages". SignalWire speaks the same. Messages are numbered;
-what is not of its form is let go, as is what is for another stream.
+A Dialect says what the messages look like. They are numbered; what is not of its form, or for another stream, is let
+go. It knows neither webhooks nor the database.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from voice.telephony.g711 import FRAME_SAMPLES, FRAME_SECONDS, PCMU, Samples
+from voice.telephony.dialects import Dialect
+from voice.telephony.g711 import FRAME_SECONDS, PCMA, PCMU, RATE_HZ, Law, Samples
 from voice.telephony.legs import Event, Key, Leg, Sound
 from voice.telephony.pacing import Trim
 
@@ -28,29 +29,34 @@ log = structlog.get_logger(__name__)
 START_SECONDS = 10.0
 """For the stream's first two messages."""
 SILENT_SECONDS = 15.0
-"""Twilio sends a piece every 20 ms: a stream of which nothing comes for so long is dead."""
+"""Carriers send a piece every 20 ms: a stream of which nothing comes for so long is dead."""
 MARK_EACH_FRAMES = 25
-"""A mark comes back when it was heard: so it is known how much waits at Twilio."""
+"""A mark comes back when it was heard: so it is known how much waits at the carrier."""
 LONGEST_PIECE_BYTES = 8_000
 MOST_MARKS = 200
 MOST_MALFORMED = 100
 """Messages that are not of their form, before the stream is given up."""
+LAWS = {"audio/x-mulaw": PCMU, "PCMU": PCMU, "PCMA": PCMA}
+"""What carriers call the sound that they may bring. What is brought to them is mu-law always, as is asked for."""
+ALL_CLEARED = "all cleared"
+"""Stands among the marks for what the carrier was told to forget, where it says that it did."""
 
 
 class NotAStream(Exception):
-    """The other side is not Twilio with a stream for us. The sentence is for the log."""
+    """The other side is not a carrier with a stream for us. The sentence is for the log."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Started:
-    """What Twilio says of a stream at its start."""
+    """What a carrier says of a stream at its start."""
 
-    stream_sid: str
-    call_sid: str
+    stream_id: str
+    call_ref: str
     parameters: dict[str, str]
+    law: Law = PCMU
 
 
-async def started(connection: ServerConnection) -> Started:
+async def started(connection: ServerConnection, dialect: Dialect) -> Started:
     """Wait for a stream's start.
 
     Raises:
@@ -63,7 +69,7 @@ async def started(connection: ServerConnection) -> Started:
                 document = _read(await connection.recv())
                 match document.get("event"):
                     case "start":
-                        return _read_start(document)
+                        return _read_start(document, dialect)
                     case "connected":
                         continue
                     case other:
@@ -72,31 +78,38 @@ async def started(connection: ServerConnection) -> Started:
         raise NotAStream("no start came in time") from None
 
 
-def _read_start(document: dict[str, Any]) -> Started:
+def _read_start(document: dict[str, Any], dialect: Dialect) -> Started:
     start = document.get("start")
     if not isinstance(start, dict):
         raise NotAStream("the start has no description")
-    form = start.get("mediaFormat") or {}
-    if form.get("encoding", "audio/x-mulaw") != "audio/x-mulaw" or int(form.get("sampleRate", 8000)) != 8000:
+    form = start.get(dialect.media_format) or {}
+    law = LAWS.get(form.get("encoding", PCMU.name))
+    if law is None or int(form.get(dialect.sample_rate, RATE_HZ)) != RATE_HZ:
         raise NotAStream(f"the stream's format is {form}")
-    parameters = start.get("customParameters") or {}
+    parameters = start.get(dialect.parameters) or {}
     return Started(
-        stream_sid=str(start.get("streamSid") or document.get("streamSid") or ""),
-        call_sid=str(start.get("callSid") or ""),
+        stream_id=str(start.get(dialect.stream_id) or document.get(dialect.stream_id) or ""),
+        call_ref=str(start.get(dialect.call_ref) or ""),
         parameters={str(name): str(value) for name, value in parameters.items()},
+        law=law,
     )
 
 
-class TwilioLeg(Leg):
-    codec = PCMU.name
-
-    def __init__(self, connection: ServerConnection, start: Started) -> None:
+class StreamLeg(Leg):
+    def __init__(self, connection: ServerConnection, start: Started, dialect: Dialect) -> None:
+        self.codec = start.law.name
         self._connection = connection
         self._start = start
-        self._head = f'{{"event":"media","streamSid":{json.dumps(start.stream_sid)},"media":{{"payload":"'
+        self._dialect = dialect
+        stream_id = json.dumps(start.stream_id)
+        self._head, _, self._tail = dialect.media.replace("STREAM", stream_id).partition("PAYLOAD")
+        self._mark_message = dialect.mark.replace("STREAM", stream_id)
+        self._clear_message = dialect.clear.replace("STREAM", stream_id)
+        self._piece_samples = 0
+        """Of each piece of the caller's sound, as the first one tells."""
         self._trim = Trim()
         self._sent = self._heard = 0
-        """Frames, of which Twilio has the first and has played the second."""
+        """Frames, of which the carrier has the first and has played the second."""
         self._marks: collections.deque[tuple[str, int]] = collections.deque(maxlen=MOST_MARKS)
         """Marks on their way, and how many frames were sent before each."""
         self._marks_sent = 0
@@ -116,7 +129,7 @@ class TwilioLeg(Leg):
                 except (NotAStream, LookupError, ValueError, TypeError, AttributeError):
                     self._malformed += 1
                     if self._malformed > MOST_MALFORMED:
-                        log.warning("twilio.malformed", call=self._start.call_sid)
+                        log.warning("stream.malformed", call=self._start.call_ref)
                         break
                     continue
                 if event is not None:
@@ -130,22 +143,35 @@ class TwilioLeg(Leg):
             async with asyncio.timeout(SILENT_SECONDS):
                 return await self._connection.recv()
         except TimeoutError:
-            log.warning("twilio.silent", call=self._start.call_sid)
+            log.warning("stream.silent", call=self._start.call_ref)
         except ConnectionClosed:
             pass
         return None
 
     def _read_event(self, document: dict[str, Any]) -> Event | None:
-        if document.get("streamSid", self._start.stream_sid) != self._start.stream_sid:
+        if document.get(self._dialect.stream_id, self._start.stream_id) != self._start.stream_id:
             return None
-        match document.get("event"):
-            case "media":
-                return _read_sound(document["media"])
-            case "dtmf":
-                return Key(str(document["dtmf"]["digit"]).upper())
-            case "mark":
-                self._hear_mark(str(document["mark"]["name"]))
+        event = document.get("event")
+        if event == "media":
+            return self._read_sound(document["media"])
+        if event == "dtmf":
+            return Key(str(document["dtmf"]["digit"]).upper())
+        if event == self._dialect.played:
+            self._hear_mark(str(document.get("mark", document)["name"]))
+        elif event and event == self._dialect.cleared:
+            self._hear_mark(ALL_CLEARED)
         return None
+
+    def _read_sound(self, media: dict[str, Any]) -> Sound | None:
+        """Return a piece of the caller's sound. Its place is its number's: carriers round their times."""
+        if media.get("track", "inbound") != "inbound":
+            return None
+        number = int(media["chunk"])
+        payload = base64.b64decode(media["payload"], validate=True)
+        if not 0 < len(payload) <= LONGEST_PIECE_BYTES:
+            raise NotAStream("a piece of sound is empty or too long")
+        self._piece_samples = self._piece_samples or len(payload)
+        return Sound(number, number * self._piece_samples, self._start.law.decode(payload), time.monotonic())
 
     def _hear_mark(self, name: str) -> None:
         """Take in that all before a mark was played, or was forgotten with it."""
@@ -163,13 +189,15 @@ class TwilioLeg(Leg):
         if self._trim.leaves_out(frame, ahead_seconds, time.monotonic()):
             return
         payload = base64.b64encode(PCMU.encode(frame)).decode("ascii")
-        await self._send(f'{self._head}{payload}"}}}}')
+        await self._send(f"{self._head}{payload}{self._tail}")
         self._sent += 1
         if self._sent % MARK_EACH_FRAMES == 0:
             await self._mark()
 
     async def clear(self) -> None:
-        await self._send(json.dumps({"event": "clear", "streamSid": self._start.stream_sid}))
+        if self._dialect.cleared:
+            self._marks.append((ALL_CLEARED, self._sent))
+        await self._send(self._clear_message)
 
     async def wait_until_played(self) -> None:
         await self._mark()
@@ -178,19 +206,19 @@ class TwilioLeg(Leg):
             await self._mark_came_back.wait()
 
     async def hang_up(self) -> None:
-        """Close the stream: Twilio goes on with its document, which asks us what comes next."""
+        """Close the stream: the carrier goes on with its document, which asks us what comes next."""
         self._is_over = True
         await self._connection.close()
 
     async def transfer(self, number: str) -> None:
-        """Do the same: what was written of this leg says whom Twilio is to dial."""
+        """Do the same: what was written of this leg says whom the carrier is to dial."""
         await self.hang_up()
 
     async def _mark(self) -> None:
         self._marks_sent += 1
         name = f"m{self._marks_sent}"
         self._marks.append((name, self._sent))
-        await self._send(json.dumps({"event": "mark", "streamSid": self._start.stream_sid, "mark": {"name": name}}))
+        await self._send(self._mark_message.replace("NAME", name))
 
     async def _send(self, message: str) -> None:
         if not self._is_over:
@@ -208,14 +236,3 @@ def _read(message: str | bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise NotAStream("a message was no object")
     return document
-
-
-def _read_sound(media: dict[str, Any]) -> Sound | None:
-    """Return a piece of the caller's sound. Its place is its number's: Twilio rounds its times."""
-    if media.get("track", "inbound") != "inbound":
-        return None
-    number = int(media["chunk"])
-    payload = base64.b64decode(media["payload"], validate=True)
-    if not 0 < len(payload) <= LONGEST_PIECE_BYTES:
-        raise NotAStream("a piece of sound is empty or too long")
-    return Sound(number, number * FRAME_SAMPLES, PCMU.decode(payload), time.monotonic())
