@@ -1,7 +1,8 @@
-"""What a telephone call costs: `make bench-telephony`, or `python -m benchmarks.telephony [--calls 1 10 20 30]`.
+"""What a telephone call costs: `make bench-telephony`, `python -m benchmarks.telephony [--lines opus] [--calls 1 10]`.
 
 A simulated Twilio opens streams and sends a frame of mu-law every 20 ms; the bridge, on a core of its own, makes Opus
 of each and sends it to a stand-in for gateway and worker, which sends it back; the bridge makes mu-law of it again.
+Then the same with calls of SIP, once they were answered, by G.711 and by Opus: RTP, its pace and RTCP.
 The delay is of the sound itself: from when a beep was sent until it is heard again, both directions together, with all
 that filters and Opus hold back (7.5 ms a direction). CPU is the kernel's count of the bridge's process.
 Without: the database, which a call asks three times in all.
@@ -26,10 +27,11 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from benchmarks.telephony_lines import hold_rtp_call, open_lines, payloads_of
 from gpu_workers import protocol
 from voice.telephony.bridge import Bridge, Ending, Figures
 from voice.telephony.dialects import TWILIO
-from voice.telephony.g711 import FRAME_SAMPLES, FRAME_SECONDS, PCMU, RATE_HZ
+from voice.telephony.g711 import FRAME_SAMPLES, FRAME_SECONDS, PCMU, RATE_HZ, Samples
 from voice.telephony.streams import StreamLeg, started
 from voice.times import percentile
 
@@ -37,7 +39,10 @@ ROOT = Path(__file__).resolve().parent.parent
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 SETTLING_SECONDS = 3.0
 BEEP_EACH_FRAMES = 25
+LINES = {"twilio": [1, 10, 20, 30, 40], "PCMU": [1, 10, 20, 30], "opus": [1, 10, 40, 100]}
+"""How many calls at a time each is measured with."""
 COLUMNS = (
+    ("line", 8),
     ("calls", 6),
     ("p50 ms", 8),
     ("p99 ms", 8),
@@ -68,6 +73,18 @@ async def serve_bridge(gateway: str) -> None:
         await asyncio.Event().wait()
 
 
+async def serve_lines(gateway: str, name: str, calls: int) -> None:
+    """Bridge so many lines of RTP, each from when something is said on it; print their ports."""
+
+    async def hold(leg: Any) -> None:
+        await leg.is_spoken_on.wait()
+        await Bridge(leg, gateway, NoRecord()).hold()
+
+    legs = await open_lines(name, calls)
+    print(json.dumps([leg.line.port for leg in legs]), flush=True)
+    await asyncio.gather(*(work for leg in legs for work in (leg.run(), hold(leg))))
+
+
 async def serve_echo() -> None:
     """Answer as gateway and worker together, and send each frame back; print the port."""
 
@@ -96,7 +113,8 @@ class Child:
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509  (no threads here)
         )
         assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
+        self.told: Any = json.loads(self.process.stdout.readline())
+        """Its port, or those of its lines."""
 
     @property
     def cpu_seconds(self) -> float:
@@ -112,17 +130,18 @@ class Child:
         self.process.wait()
 
 
-def beeps() -> list[str]:
-    """Return the payloads of BEEP_EACH_FRAMES: a beep of 100 ms, and silence."""
+def beeps() -> Samples:
+    """Return the sound of BEEP_EACH_FRAMES: a beep of 100 ms, and silence."""
     at = np.arange(BEEP_EACH_FRAMES * FRAME_SAMPLES) / RATE_HZ
-    sound = 0.4 * np.sin(2 * np.pi * 1000 * at + np.pi / 2) * (at < 0.1)
-    coded = PCMU.encode(sound.astype(np.float32))
+    return (0.4 * np.sin(2 * np.pi * 1000 * at + np.pi / 2) * (at < 0.1)).astype(np.float32)
+
+
+def for_twilio(sound: Samples) -> list[str]:
+    coded = PCMU.encode(sound)
     return [base64.b64encode(coded[i : i + FRAME_SAMPLES]).decode() for i in range(0, len(coded), FRAME_SAMPLES)]
 
 
-async def hold_call(
-    port: int, payloads: list[str], seconds: float, delays: list[float], late: dict[str, float]
-) -> None:
+async def hold_call(port: int, payloads: list[str], seconds: float, delays: list[float], late: dict[str, Any]) -> None:
     """Beep for so long, and note when each beep is heard again."""
     spoken: list[float] = []
     heard, quiet_frames = 0, 0
@@ -171,17 +190,28 @@ async def hold_call(
         listening.cancel()
 
 
-async def measure(calls: int, seconds: float) -> dict[str, Any]:
+async def measure(calls: int, seconds: float, lines: str) -> dict[str, Any]:
     load_core, bridge_core = sorted(os.sched_getaffinity(0))[:2] if len(os.sched_getaffinity(0)) > 1 else (0, 0)
     echo = Child("--echo", core=load_core)
-    bridge = Child("--bridge", f"ws://127.0.0.1:{echo.port}/call/x/api/chat", core=bridge_core)
+    gateway = f"ws://127.0.0.1:{echo.told}/call/x/api/chat"
+    bridge = Child("--bridge", gateway, "--lines", lines, "--calls", str(calls), core=bridge_core)
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {load_core})
     try:
         delays: list[float] = []
-        late = {"worst_ms": 0.0, "lost": 0.0}
-        payloads, before = beeps(), bridge.resident_bytes
-        holding = [asyncio.create_task(hold_call(bridge.port, payloads, seconds, delays, late)) for _ in range(calls)]
+        late: dict[str, Any] = {"worst_ms": 0.0, "lost": 0.0, "delays": delays}
+        before = bridge.resident_bytes
+        if lines == "twilio":
+            payloads = for_twilio(beeps())
+            calling = [hold_call(bridge.told, payloads, seconds, delays, late) for _ in range(calls)]
+        else:
+            coded, held_back = payloads_of(lines, beeps())
+            begins_at = time.monotonic() + SETTLING_SECONDS
+            calling = [
+                hold_rtp_call(lines, port, coded, held_back, begins_at, begins_at + seconds, late)
+                for port in bridge.told
+            ]
+        holding = [asyncio.create_task(each) for each in calling]
         await asyncio.sleep(SETTLING_SECONDS)
         began, cpu = time.monotonic(), bridge.cpu_seconds
         await asyncio.sleep(max(1.0, seconds - 1))
@@ -193,6 +223,7 @@ async def measure(calls: int, seconds: float) -> dict[str, Any]:
         bridge.stop()
         echo.stop()
     return {
+        "line": lines,
         "calls": calls,
         "p50_ms": percentile(delays, 0.5),
         "p99_ms": percentile(delays, 0.99),
@@ -206,24 +237,31 @@ async def measure(calls: int, seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--calls", type=int, nargs="*", default=[1, 10, 20, 30, 40])
+    parser.add_argument("--calls", type=int, nargs="*", help="at a time, in each round")
     parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--lines", choices=LINES, nargs="*", default=list(LINES))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--bridge", metavar="GATEWAY", help=argparse.SUPPRESS)
     parser.add_argument("--echo", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.bridge:
-        asyncio.run(serve_bridge(arguments.bridge))
+        asyncio.run(
+            serve_bridge(arguments.bridge)
+            if arguments.lines == ["twilio"]
+            else serve_lines(arguments.bridge, arguments.lines[0], arguments.calls[0])
+        )
     if arguments.echo:
         asyncio.run(serve_echo())
     if not arguments.json:
         print("".join(f"{name:>{width}}" for name, width in COLUMNS), flush=True)
-    for calls in arguments.calls:
-        found = asyncio.run(measure(calls, arguments.seconds))
+    rounds = [(lines, calls) for lines in arguments.lines for calls in arguments.calls or LINES[lines]]
+    for lines, calls in rounds:
+        found = asyncio.run(measure(calls, arguments.seconds, lines))
         if arguments.json:
             print(json.dumps(found), flush=True)
             continue
         cells = (
+            lines,
             str(calls),
             *(f"{found[name] or float('nan'):.1f}" for name in ("p50_ms", "p99_ms", "max_ms")),
             f"{100 * found['cpu_share']:.0f}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import time
 import wave
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import soxr
 
 from tests.voice.processes import Process, wait_until
 from voice.telephony.g711 import RATE_HZ
@@ -33,6 +35,17 @@ def write_wav(path: Path, samples: Samples) -> Path:
     return path
 
 
+def _read(path: Path) -> Samples:
+    """Return a file of baresip's at 8 kHz, of one ear: it is in the rate and the channels of the call's codec."""
+    data = path.read_bytes()
+    if len(data) < WAV_HEAD_BYTES:
+        return np.zeros(0, np.float32)
+    channels, rate_hz = struct.unpack_from("<HL", data, 22)
+    whole = len(data) - (len(data) - WAV_HEAD_BYTES) % (2 * channels)
+    samples = np.frombuffer(data[WAV_HEAD_BYTES:whole], "<i2").reshape(-1, channels)[:, 0].astype(np.float32) / 32768
+    return soxr.resample(samples, rate_hz, RATE_HZ) if rate_hz != RATE_HZ else samples
+
+
 class Baresip:
     """What it says is a WAV, over and over; what it hears goes to another."""
 
@@ -44,7 +57,7 @@ class Baresip:
         control_port: int,
         says: Path,
         account: str = "",
-        codec: str = "PCMU",
+        codec: str = "PCMU/8000",
         host: str = "127.0.0.1",
         authorities: Path | None = None,
     ) -> None:
@@ -56,7 +69,7 @@ class Baresip:
         self.folder = folder
         self.sip_port = sip_port
         self.events: list[dict[str, Any]] = []
-        (folder / "accounts").write_text(f"<sip:caller@{host}>;regint=0;audio_codecs={codec}/8000{account}\n")
+        (folder / "accounts").write_text(f"<sip:caller@{host}>;regint=0;audio_codecs={codec}{account}\n")
         (folder / "contacts").write_text("")
         (folder / "config").write_text(
             "\n".join(
@@ -64,7 +77,7 @@ class Baresip:
                     f"sip_listen {host}:{sip_port}",
                     *([f"sip_cafile {authorities}", "module srtp.so"] if authorities else []),
                     f"module_path {MODULES}",
-                    *(f"module {name}.so" for name in ("g711", "aufile", "sndfile")),
+                    *(f"module {name}.so" for name in ("g711", "opus", "aufile", "sndfile")),
                     "module_tmp account.so",
                     *(f"module_app {name}.so" for name in ("menu", "ctrl_tcp")),
                     f"ctrl_tcp_listen 127.0.0.1:{control_port}",
@@ -111,9 +124,7 @@ class Baresip:
 
     def heard(self) -> Samples:
         """Return what it heard in its last call, once that is over."""
-        newest = max(self.folder.glob("dump-*dec.wav"), key=lambda path: path.stat().st_mtime)
-        with wave.open(str(newest)) as wav:
-            return np.frombuffer(wav.readframes(wav.getnframes()), "<i2").astype(np.float32) / 32768
+        return _read(max(self.folder.glob("dump-*dec.wav"), key=lambda path: path.stat().st_mtime))
 
     def say(self, samples: Samples) -> None:
         """Speak, in the place of what it said so far; at the end of that the call is over."""
@@ -133,8 +144,7 @@ class Baresip:
     def _hearing(self) -> Samples:
         """Return what it heard so far: the length in the file's head is written at its end."""
         files = sorted(self.folder.glob("dump-*dec.wav"))
-        data = files[-1].read_bytes()[WAV_HEAD_BYTES:] if files else b""
-        return np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / 32768
+        return _read(files[-1]) if files else np.zeros(0, np.float32)
 
     def _connect(self, port: int) -> socket.socket:
         found: list[socket.socket] = []

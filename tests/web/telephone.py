@@ -37,6 +37,9 @@ def fill(agent: Agent, call: Call) -> TelephoneNumber:
         "jitter_ms": 2.4,
         "bridge_ms_p50": 0.9,
         "bridge_ms_p99": 3.1,
+        "peer_packets_lost": 7,
+        "peer_jitter_ms": 3.8,
+        "round_trip_ms": 41.5,
     }
     legs = {"call": call, "agent": agent, "carrier": "twilio", "our_number": number.number}
     TelephoneLeg.objects.create(

@@ -269,5 +269,13 @@ def test_the_page_of_a_call_shows_its_legs(client_of: Any, acme: Tenant, bob: Us
         call = factories.create_call(agent)
         telephone.fill(agent, call)
     page = client_of(bob).get(f"/t/acme/calls/{call.pk}/").content.decode()
-    for words in ("+12125550177", "2,412 packets, 3 lost, 1 late", "Rang for", "Put through to", "PCMU", "4 frames"):
+    for words in (
+        "+12125550177",
+        "2,412 packets, 3 lost, 1 late",
+        "Rang for",
+        "Put through to",
+        "PCMU",
+        "4 frames",
+        "7 packets lost",
+    ):
         assert words in page, words

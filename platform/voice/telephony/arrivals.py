@@ -9,11 +9,10 @@ No sockets, no tasks: who calls gives the time.
 from __future__ import annotations
 
 import collections
+from typing import Generic
 
-import numpy as np
-
-from voice.telephony.concealment import Concealment
-from voice.telephony.g711 import FRAME_SAMPLES, FRAME_SECONDS, RATE_HZ, Samples
+from voice.telephony.g711 import FRAME_SAMPLES, FRAME_SECONDS, RATE_HZ
+from voice.telephony.pieces import Piece, Pieces
 
 SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.02, 0.12
 """For a piece whose successor is there already."""
@@ -27,8 +26,6 @@ STARVED_SECONDS = 1.0
 DRIFT_SECONDS = 0.03
 """By so much clocks may differ before a frame is skipped or added."""
 DRIFT_WINDOW_SECONDS = 4.0
-QUIET = 0.01
-"""Of full scale: a frame whose root mean square is below can go or be doubled unheard."""
 REMEMBERED = 128
 WRAP_HALF = {16: 1 << 15, 32: 1 << 31}
 
@@ -38,10 +35,11 @@ def unwrap(value: int, *, after: int, bits: int) -> int:
     return after + (value - after + WRAP_HALF[bits]) % (1 << bits) - WRAP_HALF[bits]
 
 
-class Arrivals:
-    """Positions are samples on the carrier's clock; times are monotonic seconds. Both counters are unwrapped."""
+class Arrivals(Generic[Piece]):
+    """Positions are samples at 8 kHz on the carrier's clock, times monotonic seconds. Both counters are unwrapped."""
 
-    def __init__(self) -> None:
+    def __init__(self, pieces: Pieces[Piece]) -> None:
+        self._pieces: Pieces[Piece] = pieces
         self.received = 0
         self.late = 0
         """Pieces that came when their place was filled already."""
@@ -55,12 +53,10 @@ class Arrivals:
         self._seen: collections.deque[int] = collections.deque(maxlen=REMEMBERED)
         self._transit: float | None = None
         self._next: int | None = None
-        self._waiting: dict[int, Samples] = {}
+        self._waiting: dict[int, Piece] = {}
         self._waits_since = 0.0
         self._last_at = 0.0
         self._filled = 0
-        self._rest = np.zeros(0, np.float32)
-        self._concealment = Concealment()
         self._lead = _Lead()
 
     @property
@@ -78,29 +74,29 @@ class Arrivals:
             return self._waits_since + self._wait_seconds
         return self._last_at + STARVED_SECONDS + self._filled * FRAME_SECONDS
 
-    def push(self, position: int, samples: Samples, at: float, *, sequence: int) -> list[Samples]:
-        """Take in a piece, and return the frames that pass on now."""
+    def push(self, position: int, piece: Piece | None, at: float, *, sequence: int) -> list[Piece]:
+        """Take in a piece, and return the frames that pass on now. None: a number that carried no sound."""
         if sequence in self._seen:
             return []
         self._count(sequence)
-        if not len(samples):  # RTP numbers pressed keys among the sound
+        if piece is None or not len(piece):
             return []
         self._measure_jitter(position, at)
         self._last_at = at
         if self._next is None or not -LONGEST_PAUSE <= position - self._next <= LONGEST_PAUSE:
             self._begin(position, at)
         assert self._next is not None
-        if position + len(samples) <= self._next:
+        if position + len(piece) <= self._next:
             self.late += 1
             return []
         if not self._waiting:
             self._waits_since = at
-        self._waiting[position] = samples
+        self._waiting[position] = piece
         frames = self._take_waiting()
         self._filled = 0
         return self._on_our_clock(frames, at)
 
-    def overdue(self, at: float) -> list[Samples]:
+    def overdue(self, at: float) -> list[Piece]:
         """Return what passes on although nothing came: what was made up, and what waited behind it."""
         due_at = self.due_at
         if due_at is None or at < due_at:
@@ -108,7 +104,7 @@ class Arrivals:
         if self._waiting:
             return self._on_our_clock(self._close_gap(at), at)
         self._filled += 1
-        return self._on_our_clock([np.zeros(FRAME_SAMPLES, np.float32)], at)
+        return self._on_our_clock([self._pieces.silence], at)
 
     @property
     def _wait_seconds(self) -> float:
@@ -133,45 +129,40 @@ class Arrivals:
         self._waiting.clear()
         self._lead.begin(at)
 
-    def _take_waiting(self) -> list[Samples]:
+    def _take_waiting(self) -> list[Piece]:
         """Return the frames up to the first gap."""
         assert self._next is not None
-        parts = [self._rest]
+        pieces = []
         while self._waiting:
             first = min(self._waiting)
             if first > self._next:
                 break
-            samples = self._waiting.pop(first)[self._next - first :]
-            self._next += len(samples)
-            parts.append(samples)
-        line = np.concatenate(parts)
-        whole = len(line) - len(line) % FRAME_SAMPLES
-        self._rest = line[whole:]
-        return [self._concealment.hear(line[at : at + FRAME_SAMPLES]) for at in range(0, whole, FRAME_SAMPLES)]
+            piece = self._waiting.pop(first)
+            if first + len(piece) > self._next:
+                pieces.append(self._pieces.after(piece, self._next - first))
+                self._next = first + len(piece)
+        return self._pieces.take(pieces)
 
-    def _close_gap(self, at: float) -> list[Samples]:
+    def _close_gap(self, at: float) -> list[Piece]:
         """Fill the gap before what waits, and return that and what waited."""
         assert self._next is not None
         missing = min(self._waiting) - self._next
-        frames = []
         if missing <= MOST_CONCEALED:
-            for _ in range(-(-(missing - len(self._rest)) // FRAME_SAMPLES)):
-                frames.append(self._concealment.make_up())
+            frames = self._pieces.make_up(missing)
             self.concealed += len(frames)
         else:  # some of this pause has passed on already
-            pause = max(0, missing // FRAME_SAMPLES - self._filled)
-            frames = [np.zeros(FRAME_SAMPLES, np.float32)] * pause
-        self._rest = np.zeros(0, np.float32)
+            frames = self._pieces.pause(max(0, missing // FRAME_SAMPLES - self._filled))
         self._next += missing
         self._waits_since = at
         return frames + self._take_waiting()
 
-    def _on_our_clock(self, frames: list[Samples], at: float) -> list[Samples]:
+    def _on_our_clock(self, frames: list[Piece], at: float) -> list[Piece]:
         passed = []
         for frame in frames:
-            drift = self._lead.after(FRAME_SECONDS, at)
-            if abs(drift) > DRIFT_SECONDS and np.sqrt(np.mean(frame**2)) < QUIET:
-                self._lead.correct(-FRAME_SECONDS if drift > 0 else FRAME_SECONDS)
+            seconds = len(frame) / RATE_HZ
+            drift = self._lead.after(seconds, at)
+            if abs(drift) > DRIFT_SECONDS and self._pieces.is_quiet(frame):
+                self._lead.correct(-seconds if drift > 0 else seconds)
                 if drift > 0:
                     self.skipped += 1
                     continue

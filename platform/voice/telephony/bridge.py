@@ -20,12 +20,10 @@ from gpu_workers import protocol
 from gpu_workers.protocol import CloseCode, Kind
 from voice.frames import SideClosed
 from voice.relay import run_until_first
-from voice.telephony.arrivals import Arrivals
-from voice.telephony.g711 import Samples
-from voice.telephony.legs import Key, Leg, Sound, TransferRefused
+from voice.telephony.legs import Key, Leg, LineReport, Sound, TransferRefused
 from voice.telephony.ringing import ring
 from voice.telephony.saying import LONGEST_SECONDS, say
-from voice.telephony.transcoding import FromEngine, ToEngine
+from voice.telephony.transcoding import both_ways
 from voice.times import DurationHistogram
 from voice.worker_protocol import WorkerProtocol, connect
 
@@ -74,6 +72,8 @@ class Figures:
     bridge_ms_p50: float | None
     bridge_ms_p99: float | None
     """From a piece of sound, of either side, until it is written to the other; without what filters and Opus hold."""
+    report: LineReport | None = None
+    """What the other side says of the line."""
 
 
 class LegRecord(Protocol):
@@ -105,9 +105,7 @@ class Bridge:
         self._leg = leg
         self._address = address
         self._record = record
-        self._arrivals = Arrivals()
-        self._to_engine = ToEngine()
-        self._from_engine = FromEngine()
+        self._arrivals, self._to_engine, self._from_engine = both_ways(leg.codec)
         self._delays = DurationHistogram()
         self._gateway: WorkerProtocol | None = None
         self._is_ready = False
@@ -129,6 +127,7 @@ class Bridge:
             jitter_ms=arrivals.jitter_seconds * 1000,
             bridge_ms_p50=self._delays.percentile(0.5),
             bridge_ms_p99=self._delays.percentile(0.99),
+            report=self._leg.report,
         )
 
     async def hold(self) -> Ending:
@@ -230,7 +229,7 @@ class Bridge:
     async def _hear_sound(self, sound: Sound) -> None:
         arrivals = self._arrivals
         late = arrivals.overdue(sound.at)
-        frames = arrivals.push(sound.position, sound.samples, sound.at, sequence=sound.sequence)
+        frames = arrivals.push(sound.position, sound.piece, sound.at, sequence=sound.sequence)
         await self._send_frames([*late, *frames])
         self._delays.add((time.monotonic() - sound.at) * 1000)
 
@@ -239,11 +238,11 @@ class Bridge:
             await asyncio.sleep(LATENESS_SECONDS)
             await self._send_frames(self._arrivals.overdue(time.monotonic()))
 
-    async def _send_frames(self, frames: list[Samples]) -> None:
+    async def _send_frames(self, frames: list[Any]) -> None:
         # What is said before the agent can hear it would be answered long after.
         if self._is_ready:
             for frame in frames:
-                await self._send(protocol.audio(self._to_engine.encode(frame)))
+                await self._send(protocol.audio(self._to_engine(frame)))
 
     async def _send(self, message: bytes) -> None:
         if self._is_ready and self._gateway is not None:
@@ -262,7 +261,7 @@ class Bridge:
                 continue
             match message[0]:
                 case Kind.AUDIO:
-                    for frame in self._from_engine.decode(message[1:]):
+                    for frame in self._from_engine(message[1:]):
                         await self._leg.play(frame)
                     self._delays.add((time.monotonic() - at) * 1000)
                 case Kind.HANDSHAKE:

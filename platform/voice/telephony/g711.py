@@ -16,6 +16,12 @@ RATE_HZ = 8_000
 FRAME_SECONDS = 0.02
 FRAME_SAMPLES = 160
 """What carriers send in one piece, and get: 20 ms."""
+QUIET = 0.01
+"""Of full scale: a frame whose root mean square is below can go or be doubled unheard."""
+
+
+def is_quiet(samples: Samples) -> bool:
+    return bool(np.sqrt(np.mean(samples**2)) < QUIET)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +46,9 @@ class Law:
         """Return a byte for each sample; what is too loud is clipped."""
         linear = np.clip(samples * 32768.0, -32768, 32767).astype(np.int32)
         return self._to_bytes[(linear + 32768) >> 2].tobytes()
+
+    def is_quiet(self, samples: Samples) -> bool:
+        return is_quiet(samples)
 
 
 def _mu_law() -> npt.NDArray[np.int32]:

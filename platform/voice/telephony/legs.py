@@ -1,6 +1,7 @@
 """A telephone call as its carrier holds it: what the bridge asks of a Twilio stream, another's, or a SIP dialog.
 
-A leg knows its carrier's messages; the bridge knows the gateway. Sound between them is samples at 8 kHz.
+A leg knows its carrier's messages; the bridge knows the gateway. Sound between them is samples at 8 kHz, or packets of
+Opus where the line carries those.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ import dataclasses
 from collections.abc import AsyncIterator
 
 from voice.telephony.g711 import Samples
+from voice.telephony.opus import OpusPacket
+
+OPUS = "opus"
+"""The codec of a leg whose pieces are packets."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,7 +25,8 @@ class Sound:
     """Its number among the pieces, unwrapped."""
     position: int
     """Of its first sample on the carrier's clock of 8 kHz, unwrapped."""
-    samples: Samples
+    piece: Samples | OpusPacket | None
+    """None where the number carried no sound: RTP numbers pressed keys among it."""
     at: float
     """When it came, on the clock of `time.monotonic`."""
 
@@ -33,6 +39,16 @@ class Key:
 
 
 Event = Sound | Key
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LineReport:
+    """What the other side says of how our sound reaches it."""
+
+    packets_lost: int
+    jitter_ms: float
+    round_trip_ms: float | None
+    """On average; None where it answered none of our reports."""
 
 
 class TransferRefused(Exception):
@@ -48,12 +64,20 @@ class Leg(abc.ABC):
     codec: str
     """As RTP names it, of the sound on the wire."""
 
+    @property
+    def report(self) -> LineReport | None:
+        """None where the carrier does not tell."""
+        return None
+
     @abc.abstractmethod
     def __aiter__(self) -> AsyncIterator[Event]: ...
 
     @abc.abstractmethod
-    async def play(self, frame: Samples) -> None:
-        """Have 20 ms heard after what was played before. The bridge gets them hardly faster than they are heard."""
+    async def play(self, frame: Samples | OpusPacket) -> None:
+        """Have a frame heard after what was played before. The bridge gets them hardly faster than they are heard.
+
+        Samples are 20 ms. Packets come only where `codec` is Opus, and may last longer.
+        """
 
     @abc.abstractmethod
     async def clear(self) -> None:

@@ -55,6 +55,11 @@ def leg_record(leg: TelephoneLeg) -> dict[str, Any]:
             "concealed": leg.frames_concealed,
         },
         "jitter_ms": leg.jitter_ms,
+        "peer": {
+            "packets_lost": leg.peer_packets_lost,
+            "jitter_ms": leg.peer_jitter_ms,
+            "round_trip_ms": leg.round_trip_ms,
+        },
         "bridge_ms": {"p50": _rounded(leg.bridge_ms_p50), "p99": _rounded(leg.bridge_ms_p99)},
     }
 

@@ -190,6 +190,9 @@ class TelephoneLeg(TenantOwned):
     jitter_ms = models.FloatField(null=True)
     bridge_ms_p50 = models.FloatField(null=True)
     bridge_ms_p99 = models.FloatField(null=True)
+    peer_packets_lost = models.PositiveIntegerField(null=True, help_text="Of our sound, as the other side tells.")
+    peer_jitter_ms = models.FloatField(null=True)
+    round_trip_ms = models.FloatField(null=True)
 
     objects = TenantManager.from_queryset(LegQuerySet)()  # type: ignore[django-manager-missing, misc]
 

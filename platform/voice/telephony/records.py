@@ -48,6 +48,10 @@ async def in_tenant(tenant_id: uuid.UUID, work: Callable[[], Result]) -> Result:
     return await beside_the_loop(run)
 
 
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
 class StoredLeg:
     """See voice.telephony.bridge.LegRecord."""
 
@@ -106,6 +110,9 @@ class StoredLeg:
                 jitter_ms=round(figures.jitter_ms, 2),
                 bridge_ms_p50=figures.bridge_ms_p50,
                 bridge_ms_p99=figures.bridge_ms_p99,
+                peer_packets_lost=figures.report and figures.report.packets_lost,
+                peer_jitter_ms=figures.report and round(figures.report.jitter_ms, 2),
+                round_trip_ms=figures.report and _rounded(figures.report.round_trip_ms),
             )
 
         await in_tenant(self.tenant_id, write)

@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from voice.telephony.dialects import Dialect
 from voice.telephony.g711 import FRAME_SECONDS, PCMA, PCMU, RATE_HZ, Law, Samples
 from voice.telephony.legs import Event, Key, Leg, Sound
+from voice.telephony.opus import OpusPacket
 from voice.telephony.pacing import Trim
 
 log = structlog.get_logger(__name__)
@@ -183,7 +184,8 @@ class StreamLeg(Leg):
         self._mark_came_back.set()
 
     # --- to the telephone ------------------------------------------------------------------------------------------
-    async def play(self, frame: Samples) -> None:
+    async def play(self, frame: Samples | OpusPacket) -> None:
+        assert not isinstance(frame, OpusPacket)  # no stream carries them
         # What was sent since the last mark may be heard already: the least of what is said over a while counts.
         ahead_seconds = (self._marks[-1][1] - self._heard) * FRAME_SECONDS if self._marks else 0.0
         if self._trim.leaves_out(frame, ahead_seconds, time.monotonic()):

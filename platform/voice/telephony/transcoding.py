@@ -2,16 +2,27 @@
 
 One direction adds 8 ms: 1 for its filter, 6.5 for Opus to look ahead, and what the work takes. soxr's quick mode would
 fold what lies above 4 kHz into speech, and its better ones hold back 12 to 40 ms: hence filters of our own.
+Where the line carries Opus too, nothing is coded anew: packets move between RTP and Ogg as they are.
 """
 
 from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import sphn
 
 from gpu_workers.protocol import SAMPLE_RATE_HZ
-from voice.telephony.g711 import FRAME_SAMPLES, RATE_HZ, Samples
+from voice.telephony import opus
+from voice.telephony.arrivals import Arrivals
+from voice.telephony.g711 import FRAME_SAMPLES, RATE_HZ, Samples, is_quiet
+from voice.telephony.legs import OPUS
+from voice.telephony.listening import CONVERGES_AFTER, is_quiet_after
+from voice.telephony.opus import OggReader, OggWriter, OpusPacket
+from voice.telephony.pieces import OpusPieces, PcmPieces
 
 OPUS_RATE_HZ = 48_000
 """The writer makes a packet of 960 samples: at this rate they are 20 ms, at 24 kHz they would be 40."""
@@ -82,3 +93,52 @@ class FromEngine:
         windows = np.lib.stride_tricks.sliding_window_view(line, len(self._taps))[::DOWN]
         self._before = line[len(windows) * DOWN :]
         return windows @ self._taps
+
+
+class PacketsFromEngine:
+    """An engine's Ogg Opus stream to packets of 20 ms, as far as they can be cut: engines write 40 ms in each."""
+
+    def __init__(self) -> None:
+        self._reader = OggReader()
+
+    def decode(self, ogg_opus: bytes) -> list[OpusPacket]:
+        """Return the packets that are whole now.
+
+        Raises:
+            ValueError: this is no Ogg Opus.
+        """
+        try:
+            return [part for packet in self._reader.read(ogg_opus) for part in opus.cut(packet)]
+        except opus.NotOpus as problem:
+            raise ValueError(f"The agent's sound was not Ogg Opus: {problem}") from problem
+
+
+class OpusVoice:
+    """What is heard on a line of Opus: the agent's packets as they are, and sounds of ours, which are coded here."""
+
+    silence = opus.silence().data
+
+    def __init__(self) -> None:
+        self._coder: ToEngine | None = None
+        self._pages = OggReader()
+        self._said: collections.deque[OpusPacket] = collections.deque(maxlen=CONVERGES_AFTER)
+
+    def encode(self, frame: Samples | OpusPacket) -> bytes:
+        if isinstance(frame, OpusPacket):
+            self._coder = None  # a coder holds memory, and sounds of ours are few
+            packet = frame
+        else:
+            self._coder = self._coder or ToEngine()
+            (packet,) = self._pages.read(self._coder.encode(frame))
+        self._said.append(packet)
+        return packet.data
+
+    def is_quiet(self, frame: Samples | OpusPacket) -> bool:
+        return is_quiet_after(self._said, frame) if isinstance(frame, OpusPacket) else is_quiet(frame)
+
+
+def both_ways(codec: str) -> tuple[Arrivals[Any], Callable[[Any], bytes], Callable[[bytes], list[Any]]]:
+    """Return for a line of this codec: its arrivals, what makes the engine's sound of a frame, and frames of that."""
+    if codec == OPUS:
+        return Arrivals(OpusPieces()), OggWriter().write, PacketsFromEngine().decode
+    return Arrivals(PcmPieces()), ToEngine().encode, FromEngine().decode

@@ -8,6 +8,7 @@ import random
 import re
 import secrets
 import socket
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ import numpy as np
 from tests.carriers.baresip import Baresip, Samples, write_wav
 from tests.voice.processes import running
 from tests.voice.telephony.processes import TelephonyProcess
-from voice.telephony.g711 import RATE_HZ
+from voice.telephony.g711 import FRAME_SAMPLES, FRAME_SECONDS, PCMU, RATE_HZ
+from voice.telephony.sip.rtcp import is_rtcp
+from voice.telephony.sip.rtp import HEADER
 
 NUMBER = "+14155550142"
 PASSWORD = "a-password-of-tests"
@@ -136,7 +139,15 @@ class PlainPeer:
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def write(self, method: str, *more: str, body: str = "", sequence: int | None = None, branch: str = "") -> bytes:
+    def write(
+        self,
+        method: str,
+        *more: str,
+        body: str = "",
+        kind: str = "application/sdp",
+        sequence: int | None = None,
+        branch: str = "",
+    ) -> bytes:
         """Return a request; the next of this call unless told."""
         self._sequence = self._sequence + 1 if sequence is None else sequence
         branch = branch or f"z9hG4bK{secrets.token_hex(6)}"
@@ -151,7 +162,7 @@ class PlainPeer:
             f"Contact: <sip:peer@{self._host}:{self.port}>",
             "Max-Forwards: 70",
             *more,
-            *(["Content-Type: application/sdp"] if body else []),
+            *([f"Content-Type: {kind}"] if body else []),
             f"Content-Length: {len(body)}",
         ]
         return "\r\n".join([*lines, "", body]).encode()
@@ -193,9 +204,9 @@ class PlainPeer:
         lines = [line for line in request.text.split("\r\n") if line.partition(":")[0].lower() in names]
         self.send("\r\n".join([f"SIP/2.0 {status}", *lines, *more, "Content-Length: 0", "", ""]).encode())
 
-    def ask(self, method: str, *more: str, body: str = "") -> Answer:
+    def ask(self, method: str, *more: str, body: str = "", kind: str = "application/sdp") -> Answer:
         """Send a request, and return its final answer."""
-        self.send(self.write(method, *more, body=body))
+        self.send(self.write(method, *more, body=body, kind=kind))
         return self.final()
 
     def final(self, *, within_seconds: float = 5.0) -> Answer:
@@ -210,3 +221,37 @@ class PlainPeer:
             self.their_tag = answer.header("To").rpartition("tag=")[2]
             self.send(self.write("ACK", sequence=self._sequence, body=answer_body))
         return answer
+
+
+class RtpPeer:
+    """Two sockets for a call's sound and its RTCP, which say in real time what they are told."""
+
+    def __init__(self, *, host: str = "127.0.0.1") -> None:
+        self.port = free_sip_port()
+        self.sound, self.control = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        for each, port in ((self.sound, self.port), (self.control, self.port + 1)):
+            each.bind((host, port))
+            each.settimeout(8.0)
+        self._sequence = 0
+
+    def __enter__(self) -> RtpPeer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sound.close()
+        self.control.close()
+
+    def say(self, samples: Samples, *, to: int) -> None:
+        due = time.monotonic()
+        for at in range(0, len(samples) - FRAME_SAMPLES + 1, FRAME_SAMPLES):
+            head = HEADER.pack(0x80, 0, self._sequence & 0xFFFF, self._sequence * FRAME_SAMPLES, 77)
+            self.sound.sendto(head + PCMU.encode(samples[at : at + FRAME_SAMPLES]), ("127.0.0.1", to))
+            self._sequence += 1
+            due += FRAME_SECONDS
+            time.sleep(max(0.0, due - time.monotonic()))
+
+    def told(self, *, on: socket.socket) -> bytes:
+        """Return the next RTCP that comes to this one of its sockets."""
+        while not is_rtcp(data := on.recv(2048)):
+            continue
+        return data

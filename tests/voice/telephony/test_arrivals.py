@@ -9,6 +9,7 @@ from voice.telephony.arrivals import STARVED_SECONDS, Arrivals, unwrap
 from voice.telephony.concealment import Concealment
 from voice.telephony.g711 import FRAME_SAMPLES, FRAME_SECONDS, RATE_HZ, Samples
 from voice.telephony.pacing import MOST_AHEAD_SECONDS, WINDOW_SECONDS, Trim
+from voice.telephony.pieces import PcmPieces
 
 VOICE_HZ = 125  # periods of 64 samples
 
@@ -23,7 +24,7 @@ class Network:
     """Brings numbered frames to Arrivals, each by default when it is due."""
 
     def __init__(self) -> None:
-        self.arrivals = Arrivals()
+        self.arrivals = Arrivals(PcmPieces())
         self.heard: list[Samples] = []
 
     def bring(self, number: int, *, late_seconds: float = 0.0, loud: bool = True, clock: float = 1.0) -> int:
@@ -149,7 +150,7 @@ def test_a_stream_that_begins_anew_is_followed() -> None:
 
 
 def test_pieces_of_other_lengths_become_frames() -> None:
-    arrivals = Arrivals()
+    arrivals = Arrivals(PcmPieces())
     sound = np.concatenate([voice(number) for number in range(6)])
     frames = []
     for sequence, at in enumerate(range(0, len(sound), 240)):

@@ -327,7 +327,7 @@ def test_a_law_and_longer_pieces_are_heard_as_they_come() -> None:
 
     codec, heard = asyncio.run(call())
     assert codec == "PCMA" and [each.position for each in heard] == [240, 480, 720]
-    assert np.abs(heard[0].samples - tone).max() < 0.02
+    assert np.abs(heard[0].piece - tone).max() < 0.02
 
 
 # --- a carrier's API -------------------------------------------------------------------------------------------------

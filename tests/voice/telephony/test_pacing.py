@@ -17,7 +17,7 @@ def frame(level: float) -> np.ndarray:
 
 async def test_a_packet_goes_every_20_ms_and_silence_where_nothing_is_said() -> None:
     sent: list[tuple[float, bytes]] = []
-    pacer = Pacer(PCMA, lambda packet: sent.append((time.monotonic(), packet)))
+    pacer = Pacer(PCMA, lambda packet, _: sent.append((time.monotonic(), packet)))
     running = asyncio.create_task(pacer.run())
     began = time.monotonic()
     for _ in range(10):
@@ -33,7 +33,7 @@ async def test_a_packet_goes_every_20_ms_and_silence_where_nothing_is_said() -> 
 
 async def test_what_waits_is_forgotten_when_the_caller_interrupts() -> None:
     sent: list[bytes] = []
-    pacer = Pacer(PCMA, sent.append)
+    pacer = Pacer(PCMA, lambda packet, _: sent.append(packet))
     for _ in range(100):
         pacer.put(frame(0.5))
     pacer.clear()
@@ -47,7 +47,7 @@ async def test_what_waits_is_forgotten_when_the_caller_interrupts() -> None:
 
 
 def test_a_worker_that_sends_without_end_is_not_kept_in_memory() -> None:
-    pacer = Pacer(PCMA, lambda packet: None)
+    pacer = Pacer(PCMA, lambda packet, _: None)
     for _ in range(10_000):
         pacer.put(frame(0.5))
     assert len(pacer._queue) == 30 / FRAME_SECONDS

@@ -223,13 +223,19 @@ def answers(acme: Tenant, alice: User, place: Any) -> Answers:
     return connect
 
 
-@pytest.mark.parametrize("encryption", ["srtp-mand", "srtp"])
+@pytest.mark.parametrize(("encryption", "codec"), [("srtp-mand", "PCMU/8000"), ("srtp", "PCMU/8000,opus/48000/2")])
 def test_a_telephone_talks_over_tls_and_encrypts_its_sound_and_holds(
-    sip: SipTelephony, certificate: Certificate, acme: Tenant, answers: Answers, tmp_path: Path, encryption: str
+    sip: SipTelephony,
+    certificate: Certificate,
+    acme: Tenant,
+    answers: Answers,
+    tmp_path: Path,
+    encryption: str,
+    codec: str,
 ) -> None:
     answers("whistle")
-    account = f";mediaenc={encryption}"
-    with baresip(tmp_path / "caller", beeps(1.0), account=account, authorities=certificate.chain) as caller:
+    how = {"account": f";mediaenc={encryption}", "authorities": certificate.chain, "codec": codec}
+    with baresip(tmp_path / "caller", beeps(1.0), **how) as caller:
         caller.dial(NUMBER, at=sip.sip_port + 1, transport="tls")
         caller.wait_for("CALL_ESTABLISHED")
         assert "AES_CM_128_HMAC_SHA1_80" in caller.wait_for("CALL_MENC")["param"]
@@ -243,6 +249,7 @@ def test_a_telephone_talks_over_tls_and_encrypts_its_sound_and_holds(
         leg = finished(acme)
         heard = caller.heard()
     assert leg.end_kind == "caller_hung_up" and leg.packets_lost == 0 and (leg.packets_received or 0) > 50
+    assert leg.codec == ("opus" if "opus" in codec else "PCMU")
     if encryption == "srtp":  # otherwise its file began anew
         assert loud_seconds(heard) > 0.5
     assert "inline:" not in sip.log
@@ -313,6 +320,7 @@ def test_a_caller_is_understood_over_tls_with_encrypted_sound(
             caller.tell("hangup")
             leg = finished(acme)
             heard = caller.heard()
+    assert leg.peer_packets_lost == 0  # what it says of our sound is encrypted too
     with enter_tenant(acme.id):
         record = call_record(find_call(leg.call_id))
     callers = " ".join(line["text"] for line in record["transcript"] if line["role"] == "caller").lower()

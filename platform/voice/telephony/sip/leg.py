@@ -14,9 +14,11 @@ from aiosipua import Dialog, SipRequest, SipResponse
 from aiosipua.dialog import dialog_matches, remote_cseq_valid
 
 from voice.telephony.g711 import Samples
-from voice.telephony.legs import Event, Leg, TransferRefused
+from voice.telephony.legs import Event, Leg, LineReport, TransferRefused
+from voice.telephony.opus import OpusPacket
 from voice.telephony.pacing import Pacer
 from voice.telephony.sip.hops import Here, Transport, uri_at
+from voice.telephony.sip.keys import PLAIN, RELAY, Way, read_info
 from voice.telephony.sip.media import Media, NoCommonSound, read_offer, unanswered, write_answer, write_offer
 from voice.telephony.sip.rtp import RtpLine
 from voice.telephony.sip.srtp import NoCommonKey
@@ -25,7 +27,7 @@ from voice.telephony.sip.wire import Arrived, NoAnswer, SipWire
 
 log = structlog.get_logger(__name__)
 
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, NOTIFY"
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, NOTIFY, INFO"
 LOOK_SECONDS = 0.25
 TRANSFER_SECONDS = 30.0
 """How long the peer may take to put a caller through."""
@@ -56,8 +58,8 @@ class SipLeg(Leg):
         self._agreed = asyncio.Event()
         self._asks_for_offer = media is None
         media = media or unanswered()
-        self.codec = media.law.name
-        self.line = RtpLine(law=media.law, keys_type=media.keys_type, hear=self._hear)
+        self.codec = media.codec.name
+        self.line = RtpLine(codec=media.codec, keys_type=media.keys_type, hear=self._hear)
         self._wire = wire
         self._invite = invite
         self._dialog = dialog
@@ -70,7 +72,7 @@ class SipLeg(Leg):
         self._version = 1
         self._session = int(time.time())
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._pacer = Pacer(media.law, self.line.send)
+        self._pacer = Pacer(media.codec.voice(), self.line.send)
         self._tasks: list[asyncio.Task[None]] = []
         self._answered_at = time.monotonic()
         self._ended_at: float | None = None
@@ -82,6 +84,10 @@ class SipLeg(Leg):
     def seconds(self) -> float:
         """How long it was, or is so far."""
         return (self._ended_at or time.monotonic()) - self._answered_at
+
+    @property
+    def report(self) -> LineReport | None:
+        return self.line.rtcp.report
 
     @property
     def is_over(self) -> bool:
@@ -99,9 +105,12 @@ class SipLeg(Leg):
 
     def _agree(self) -> None:
         """Begin to play, once what both sides speak is known."""
-        self.codec = self._media.law.name
-        self._pacer = Pacer(self._media.law, self.line.send)
-        self._tasks.append(asyncio.create_task(self._pacer.run(), name="play"))
+        self.codec = self._media.codec.name
+        self._pacer = Pacer(self._media.codec.voice(), self.line.send)
+        self._tasks += [
+            asyncio.create_task(self._pacer.run(), name="play"),
+            asyncio.create_task(self.line.tell(), name="tell of the line"),
+        ]
         self._agreed.set()
 
     async def wait_until_agreed(self) -> bool:
@@ -126,8 +135,8 @@ class SipLeg(Leg):
         elif arrived.request.method == "INVITE":
             # Who asks without an offer gets one, and answers it in the ACK (RFC 3261, section 13.2.1).
             keys = self.line.encryption.offer() if self._is_secret else []
-            law = self._media.law if self._agreed.is_set() else None
-            text = write_offer(**ours, law=law, crypto=keys)
+            spoken = self._media.codec if self._agreed.is_set() else None
+            text = write_offer(**ours, spoken=spoken, crypto=keys)
             self._offered_in = self._dialog.remote_cseq
         if text:
             self._version += 1
@@ -137,8 +146,8 @@ class SipLeg(Leg):
 
     def _take_media(self, media: Media) -> None:
         self._media = media
-        self.line.law, self.line.keys_type = media.law, media.keys_type
-        self.line.connect(media.address, self._invite.source[0])
+        self.line.codec, self.line.keys_type = media.codec, media.keys_type
+        self.line.connect(media.address, self._invite.source[0], control=media.control)
         self.line.is_muted, self.line.is_deaf = not media.hears, media.is_held
         self.line.heard_at = time.monotonic()
         if media.is_held:
@@ -151,8 +160,8 @@ class SipLeg(Leg):
             return
         self._offered_in = None
         try:
-            law = self._media.law if self._agreed.is_set() else None
-            media = read_offer(request.text, law=law, is_secret=self._is_secret)
+            spoken = self.codec if self._agreed.is_set() else None
+            media = read_offer(request.text, spoken=spoken, is_secret=self._is_secret)
             self.line.encryption.take_answer(media.crypto)
         except (NoCommonSound, NoCommonKey) as problem:
             log.info("sip.no_common_sound", problem=str(problem))
@@ -195,6 +204,8 @@ class SipLeg(Leg):
                 case "NOTIFY":
                     self._refuse(arrived, 200, "OK")
                     self._hear_of_transfer(request)
+                case "INFO":
+                    self._take_info(arrived)
                 case "OPTIONS":
                     self._refuse(arrived, 200, "OK")
                 case _:
@@ -213,12 +224,28 @@ class SipLeg(Leg):
         try:
             media = None
             if request.body:
-                media = read_offer(request.text, law=self._media.law, is_secret=self._is_secret)
+                media = read_offer(request.text, spoken=self.codec, is_secret=self._is_secret)
             self._timer.hear(request)
             self._answer_offer(arrived, media)
         except NoCommonSound as problem:
             log.info("sip.no_common_sound", problem=str(problem))
             self._refuse(arrived, 488, "Not Acceptable Here")
+
+    def _take_info(self, arrived: Arrived) -> None:
+        """Take a key; an INFO without a body asks whether we are there."""
+        request = arrived.request
+        kind = (request.get_header("content-type") or "").partition(";")[0].strip().lower()
+        if not request.body:
+            self._refuse(arrived, 200, "OK")
+        elif kind not in (RELAY, PLAIN):
+            response = self._respond(arrived, 415, "Unsupported Media Type")
+            response.headers.set_single("Accept", f"{RELAY}, {PLAIN}")
+            self._wire.answer(arrived, response)
+        elif (digit := read_info(kind, request.text)) is None:
+            self._refuse(arrived, 400, "No Such Key")
+        else:
+            self._refuse(arrived, 200, "OK")
+            self.line.press(digit, Way.INFO)
 
     def _hear_of_transfer(self, request: SipRequest) -> None:
         status = FRAGMENT.match(request.text)
@@ -271,7 +298,7 @@ class SipLeg(Leg):
         self._timer.refreshed()
 
     # --- Leg -------------------------------------------------------------------------------------------------------
-    async def play(self, frame: Samples) -> None:
+    async def play(self, frame: Samples | OpusPacket) -> None:
         if not self.line.is_muted:
             self._pacer.put(frame)
 

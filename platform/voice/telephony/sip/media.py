@@ -1,4 +1,4 @@
-"""What both sides say of their sound: SDP offers and answers (RFC 3264), for G.711 and keys (RFC 4733)."""
+"""What both sides say of their sound: SDP offers and answers (RFC 3264), for sound and keys (RFC 4733)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import ipaddress
 from collections.abc import Sequence
 
 from aiosipua import SdpMessage, SdpNegotiationError, negotiate_sdp, parse_sdp, serialize_sdp
+from aiosipua.sdp import MediaDescription
 
-from voice.telephony.g711 import PCMA, PCMU, Law
+from voice.telephony.sip.codecs import OFFERED, Codec, choose
+from voice.telephony.sip.rtp import NOWHERE
 from voice.telephony.sip.srtp import Crypto, find_key
 
 KEYS = "telephone-event"
 HEARS = {"sendrecv", "recvonly"}
 SPEAKS = {"sendrecv", "sendonly"}
 PLAIN, ENCRYPTED = "RTP/AVP", "RTP/SAVP"
-OUR_KEYS_TYPE = 101
-"""Of pressed keys, where the offer is ours."""
-NOWHERE = "0.0.0.0"  # noqa: S104  (an old way to hold a call)
+OUR_KEYS_TYPES = {8_000: 101, 48_000: 102}
+"""Of pressed keys, by their clock, where the offer is ours."""
 
 
 class NoCommonSound(Exception):
@@ -29,9 +30,12 @@ class Media:
     """What the other side wants."""
 
     address: tuple[str, int]
-    law: Law
+    control: tuple[str, int] | None
+    """Where it wants RTCP; None: where its sound goes."""
+    codec: Codec
     keys_type: int | None
     """The payload type of pressed keys; None where they are not sent."""
+    keys_clock_hz: int
     hears: bool
     speaks: bool
     """What it says to us otherwise is music for one who waits."""
@@ -44,11 +48,11 @@ class Media:
         return not (self.hears and self.speaks)
 
 
-def read_offer(text: str, *, law: Law | None = None, is_secret: bool = False) -> Media:
+def read_offer(text: str, *, spoken: str | None = None, is_secret: bool = False) -> Media:
     """Read an offer, or the answer to one of ours.
 
     Args:
-        law: the one spoken so far.
+        spoken: the codec spoken so far.
         is_secret: whether it came over TLS: keys that others could read are none.
 
     Raises:
@@ -66,10 +70,9 @@ def read_offer(text: str, *, law: Law | None = None, is_secret: bool = False) ->
         raise NoCommonSound(f"{audio.proto[:20]} is not spoken")
     if audio.proto == ENCRYPTED and crypto is None:
         raise NoCommonSound("no key of SRTP that we speak" if is_secret else "keys of SRTP are taken over TLS only")
-    wanted = (law,) if law else (PCMU, PCMA)
-    chosen = next((each for codec in audio.codecs for each in wanted if codec.payload_type == each.payload_type), None)
+    chosen = choose(audio, spoken=spoken)
     if chosen is None:
-        raise NoCommonSound("neither law of G.711 is offered")
+        raise NoCommonSound(f"{spoken} is not offered again" if spoken else "neither Opus nor G.711 is offered")
     host, port = offer.rtp_address
     try:
         address = ipaddress.IPv4Address(host)
@@ -82,16 +85,39 @@ def read_offer(text: str, *, law: Law | None = None, is_secret: bool = False) ->
     if direction not in audio.attributes and directions:
         direction = directions[0]
         audio.attributes[direction] = []
-    keys = (each for each in audio.codecs if each.encoding_name.lower() == KEYS and each.clock_rate == 8000)
+    keys_type, keys_clock_hz = _find_keys(audio, chosen)
     return Media(
         address=(host, port),
-        law=chosen,
-        keys_type=next((each.payload_type for each in keys), None),
+        control=_find_control(audio, host, port),
+        codec=chosen,
+        keys_type=keys_type,
+        keys_clock_hz=keys_clock_hz,
         hears=direction in HEARS and host != NOWHERE,
         speaks=direction in SPEAKS,
         offer=offer,
         crypto=crypto,
     )
+
+
+def _find_control(audio: MediaDescription, host: str, port: int) -> tuple[str, int] | None:
+    if "rtcp-mux" in audio.attributes:
+        return None
+    told = (audio.attributes.get("rtcp") or [""])[0].split()  # RFC 3605: a port, and perhaps IN IP4 and an address
+    if not told or not told[0].isdecimal() or not 0 < int(told[0]) < 65536:
+        return host, min(port + 1, 65535)
+    try:
+        return str(ipaddress.IPv4Address(told[3])), int(told[0])
+    except (LookupError, ValueError):
+        return host, int(told[0])
+
+
+def _find_keys(audio: MediaDescription, codec: Codec) -> tuple[int | None, int]:
+    """Return payload type and clock of pressed keys: they share the sound's clock where the offer lets them."""
+    clocks = {each.clock_rate: each.payload_type for each in audio.codecs if each.encoding_name.lower() == KEYS}
+    for clock_hz in (codec.clock_hz, 8000):
+        if clock_hz in clocks:
+            return clocks[clock_hz], clock_hz
+    return None, codec.clock_hz
 
 
 def write_answer(media: Media, *, host: str, port: int, session: int, version: int, crypto: Sequence[str] = ()) -> str:
@@ -105,40 +131,52 @@ def write_answer(media: Media, *, host: str, port: int, session: int, version: i
             media.offer,
             host,
             port,
-            [media.law.payload_type],
-            dtmf_payload_type=media.keys_type or 0,
+            [media.codec.payload_type],
+            dtmf_payload_type=0,
             session_id=str(session),
             session_name="Warmline",
         )
     except SdpNegotiationError as problem:
         raise NoCommonSound(str(problem)) from None
     answer.origin.session_version = str(version)
-    for each in answer.media:
-        if "ptime" in each.attributes:
-            each.attributes["ptime"] = ["20"]
-        if crypto and each.media == "audio":
-            each.attributes["crypto"] = list(crypto)
+    sound = next(each for each in answer.media if each.media == "audio")
+    sound.attributes["ptime"] = ["20"]
+    sound.attributes["rtpmap"] = [f"{media.codec.payload_type} {media.codec.rtpmap}"]
+    formats = [f"{media.codec.payload_type} {media.codec.fmtp}"] if media.codec.fmtp else []
+    if media.keys_type is not None:
+        sound.formats.append(str(media.keys_type))
+        sound.attributes["rtpmap"].append(f"{media.keys_type} {KEYS}/{media.keys_clock_hz}")
+        formats.append(f"{media.keys_type} 0-15")
+    if formats:
+        sound.attributes["fmtp"] = formats
+    if media.control is None:
+        sound.attributes["rtcp-mux"] = []
+    if crypto:
+        sound.attributes["crypto"] = list(crypto)
     return serialize_sdp(answer)
 
 
 def write_offer(
-    *, law: Law | None = None, host: str, port: int, session: int, version: int, crypto: Sequence[str] = ()
+    *, spoken: Codec | None = None, host: str, port: int, session: int, version: int, crypto: Sequence[str] = ()
 ) -> str:
-    """Return an offer of ours, for a peer that asks for one; `law` is the one spoken so far.
+    """Return an offer of ours, for a peer that asks for one; `spoken` is the codec spoken so far.
 
     With keys it is for whoever can encrypt, and for others as it would be without (RFC 8643).
     """
-    laws = (law,) if law else (PCMU, PCMA)
+    codecs = (spoken,) if spoken else OFFERED
+    clocks = {each.clock_hz for each in codecs} | {8_000}
+    keys = {OUR_KEYS_TYPES[clock_hz]: clock_hz for clock_hz in sorted(clocks)}
     lines = [
         "v=0",
         f"o=- {session} {version} IN IP4 {host}",
         "s=Warmline",
         f"c=IN IP4 {host}",
         "t=0 0",
-        f"m=audio {port} {PLAIN} {' '.join(str(each.payload_type) for each in laws)} {OUR_KEYS_TYPE}",
-        *(f"a=rtpmap:{each.payload_type} {each.name}/8000" for each in laws),
-        f"a=rtpmap:{OUR_KEYS_TYPE} {KEYS}/8000",
-        f"a=fmtp:{OUR_KEYS_TYPE} 0-15",
+        f"m=audio {port} {PLAIN} {' '.join(str(each) for each in [*(one.payload_type for one in codecs), *keys])}",
+        *(f"a=rtpmap:{each.payload_type} {each.rtpmap}" for each in codecs),
+        *(f"a=fmtp:{each.payload_type} {each.fmtp}" for each in codecs if each.fmtp),
+        *(f"a=rtpmap:{number} {KEYS}/{clock_hz}" for number, clock_hz in keys.items()),
+        *(f"a=fmtp:{number} 0-15" for number in keys),
         *(f"a=crypto:{line}" for line in crypto),
         "a=ptime:20",
         "a=sendrecv",

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('tenants', '0001_initial'),
-        ('voice', '0007_carriers'),
+        ('voice', '0008_line_reports'),
     ]
 
     operations = [
