@@ -82,13 +82,13 @@ class CallerProtocol(Frames):
             self.transport.close()
             return
         self._request = request
-        task = asyncio.get_running_loop().create_task(self._run(request))
+        task = asyncio.get_running_loop().create_task(self._run(self._scope(request)))
         task.add_done_callback(self._server_state.tasks.discard)
         self._server_state.tasks.add(task)
 
-    async def _run(self, request: Request) -> None:
+    async def _run(self, scope: dict[str, Any]) -> None:
         try:
-            await self._application(self._scope(request), self._give, self._take_event)
+            await self._application(scope, self._give, self._take_event)
         except SideClosed:
             pass
         except Exception:
@@ -150,6 +150,8 @@ class CallerProtocol(Frames):
         if response.status_code != 101:
             self.transport.close()
             raise SideClosed
+        del self._handshake  # which a long call need not hold
+        self._request = None
         self.opened()
 
     def _refuse(self) -> None:

@@ -10,7 +10,6 @@ How messages pass is voice.relay, when a call is over by the clock voice.watchin
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import time
 from collections.abc import Awaitable, Coroutine, Iterator
@@ -25,6 +24,7 @@ from gpu_workers.protocol import CloseCode
 from provisioning.backends import OpenBackends
 from voice import metrics, telling
 from voice.admission import Admitted
+from voice.backlog import Backlog
 from voice.budgets import Budget
 from voice.endings import (
     FAILED,
@@ -364,7 +364,7 @@ class Newest:
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._messages: collections.deque[bytes] = collections.deque()
+        self._messages: Backlog[bytes] = Backlog()
         self._bytes = 0
 
     def add(self, message: bytes) -> Iterator[bytes]:
@@ -375,7 +375,7 @@ class Newest:
             yield self.drop_first()
 
     def first(self) -> bytes | None:
-        return self._messages[0] if self._messages else None
+        return self._messages.first()
 
     def drop_first(self) -> bytes:
         message = self._messages.popleft()

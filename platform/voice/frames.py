@@ -8,7 +8,6 @@ It knows nothing of calls, ASGI or Django. Source: RFC 6455.
 from __future__ import annotations
 
 import asyncio
-import collections
 import functools
 from collections.abc import Callable
 from time import monotonic
@@ -18,6 +17,7 @@ from websockets.exceptions import ProtocolError
 from websockets.frames import Close, Frame, Opcode, apply_mask
 
 from gpu_workers.protocol import MAX_MESSAGE_BYTES, CloseCode, Kind
+from voice.backlog import Backlog
 
 MOST_PINGS = 100
 """Without a message between them: answering a flood would starve all calls."""
@@ -115,7 +115,7 @@ class Frames(asyncio.Protocol):
         self._pieces: list[tuple[bytes, int]] = []
         self._pieces_bytes = 0
         self._pings = 0
-        self._messages: collections.deque[bytes | str] = collections.deque()
+        self._messages: Backlog[bytes | str] = Backlog()
         self._reader: asyncio.Future[None] | None = None
         self._is_reading = True
         self._writable: asyncio.Future[None] | None = None

@@ -6,7 +6,6 @@ It knows whole binary messages, their size and how a side closed; not tickets, c
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import enum
 from collections.abc import AsyncIterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any, Self
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
 from gpu_workers.protocol import MAX_MESSAGE_BYTES, CloseCode, Kind
+from voice.backlog import Backlog
 from voice.frames import PING_SECONDS, Frames, SideClosed
 from voice.worker_protocol import WorkerProtocol, connect
 
@@ -78,7 +78,7 @@ class CallerSocket:
         self.frames = frames
         """The connection itself, where the server gives it."""
         self._max_message_bytes = max_message_bytes
-        self._held: collections.deque[bytes] = collections.deque()
+        self._held: Backlog[bytes] = Backlog()
         self.caller_state = State.CONNECTING
         self.our_state = State.CONNECTING
         self.close_code: int | None = None
@@ -231,7 +231,7 @@ class WorkerSocket:
         self._ping_seconds = silence_seconds / 2
         self._frames: WorkerProtocol | None = None
         self.handshake = b""
-        self._before_handshake: collections.deque[bytes] = collections.deque()
+        self._before_handshake: Backlog[bytes] = Backlog()
 
     async def __aenter__(self) -> Self:
         try:
@@ -318,6 +318,7 @@ class WorkerSocket:
     async def _wait_for_handshake(self) -> None:
         with contextlib.suppress(SideClosed):
             await self.frames.send(self._first_message)
+        self._first_message = b""  # it may be long, and the call too
         while (message := await self.frames.receive()) is not None:
             if isinstance(message, str) or not message:
                 continue

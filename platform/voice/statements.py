@@ -88,7 +88,7 @@ _ADMISSION = f"""
     LEFT JOIN billing_caps caps ON caps.tenant_id = tenant.id
     JOIN agents_agent agent ON agent.tenant_id = tenant.id
     LEFT JOIN agents_agentversion version ON version.id = agent.live_version_id
-    WHERE current_setting('warmline.admits') = 't' AND tenant.id = {_ENTERED}::uuid AND agent.
+    WHERE current_setting('warmline.admits', true) = 't' AND tenant.id = {_ENTERED}::uuid AND agent.
 """
 ADMISSION_BY = {
     "ticket": f"""{_ADMISSION.rstrip()}id = (

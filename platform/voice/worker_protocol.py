@@ -74,6 +74,7 @@ class WorkerProtocol(Frames):
         if self._handshake.handshake_exc is not None:
             self._answer(self._handshake.handshake_exc)
             return
+        del self._handshake, self._headers  # which a long call need not hold
         self.opened()
         if not self.answered.done():
             self.answered.set_result(None)
