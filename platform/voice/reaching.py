@@ -59,9 +59,14 @@ async def reached_worker(
         WorkerAtCapacity, WorkerTimedOut, WorkerUnavailable: of the last place tried.
     """
     kind = worker_of(engine)
-    places = call.places[kind] = call.unused_places or await _places_for(kind, pool, call, call.caller_region, options)
-    call.unused_places = []
+    places, call.unused_places = call.unused_places, []
     problem = WorkerUnavailable(f"No {kind} workers are deployed for this tenant.")
+    try:
+        places = call.places[kind] = places or await _places_for(kind, pool, call, call.caller_region, options)
+    except WorkerUnavailable as away:
+        if again is None:
+            raise
+        problem = away  # the place that it has needs no asking
     left_seconds = options.reserve_seconds  # for sessions; a handshake has its own limit
     async with contextlib.AsyncExitStack() as held:
         if again is not None:

@@ -9,23 +9,38 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, SERVER
 from websockets.protocol import Protocol as WebSocket
+from websockets.uri import parse_uri
 
 from gpu_workers.protocol import MAX_MESSAGE_BYTES, CloseCode, Kind
-from voice.frames import MOST_PIECES, Frames
+from voice.caller_protocol import CallerProtocol
+from voice.frames import MOST_PIECES, PING_SECONDS, Frames
 from voice.metering import from_caller, from_worker
 from voice.relay import splice
 from voice.times import DurationHistogram
+from voice.worker_protocol import WorkerProtocol
 
 
-class Caller(Frames):
-    masks = False
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    """Run instead of the gateway: here the handshakes are done."""
 
 
-class Worker(Frames):
-    masks = True
+SERVER_CONFIG = Config(nothing, ws_max_size=MAX_MESSAGE_BYTES, log_config=None)
+SERVER_CONFIG.load()
+
+
+def caller() -> CallerProtocol:
+    return CallerProtocol(SERVER_CONFIG, ServerState(), {})
+
+
+def worker() -> WorkerProtocol:
+    made = WorkerProtocol(parse_uri("ws://none"), {}, ping_seconds=PING_SECONDS)
+    made.answered.set_result(None)
+    return made
 
 
 class Wire(asyncio.Transport):
@@ -66,7 +81,7 @@ class Sides:
         self.metadata: list[dict[str, Any]] = []
         self.from_caller = from_caller(delays)
         self.from_worker = from_worker(delays, on_metadata=self.metadata.append, on_malformed=lambda sentence: None)
-        self.caller, self.worker = Caller(), Worker()
+        self.caller, self.worker = caller(), worker()
         for side in (self.caller, self.worker):
             side.transport = Wire()
             side.opened()
@@ -108,8 +123,8 @@ async def run_with(test: Callable[[Sides], None]) -> None:
 
 def give(side: Frames, data: bytes, cuts: Iterable[int]) -> None:
     begin = 0
-    for cut in sorted({min(cut, len(data)) for cut in cuts} | {len(data)}):
-        side.frames_received(data[begin:cut])
+    for cut in sorted({min(cut, len(data)) for cut in cuts} - {0} | {len(data)} - {0}):
+        side.data_received(data[begin:cut])
         begin = cut
 
 
@@ -125,10 +140,12 @@ messages = some.lists(
 cuts = some.lists(some.integers(0, 70_000), max_size=40)
 
 
-@settings(max_examples=150, deadline=None)
-@given(messages, cuts, some.booleans())
-def test_what_may_pass_passes_whole_and_in_order_however_it_comes(messages: Any, cuts: list[int], up: bool) -> None:
-    sent, data = [], b""
+@settings(max_examples=200, deadline=None)
+@given(messages, cuts, some.booleans(), some.booleans(), some.booleans())
+def test_what_may_pass_passes_whole_and_in_order_however_it_comes(
+    messages: Any, cuts: list[int], up: bool, one_by_one: bool, is_recorded: bool
+) -> None:
+    sent, data, ends = [], b"", []
     for kind, length, pieces, has_ping in messages:
         message = kind + bytes(length) if kind else b""
         sent.append(message)
@@ -139,16 +156,21 @@ def test_what_may_pass_passes_whole_and_in_order_however_it_comes(messages: Any,
             data += Frame(opcode, part, fin=number == len(parts) - 1).serialize(mask=up)
             if has_ping:
                 data += Frame(Opcode.PING, b"between").serialize(mask=up)
+            ends.append(len(data))
+    shown: list[bytes] = []
 
     def test(sides: Sides) -> None:
         side, passage = (sides.caller, sides.from_caller) if up else (sides.worker, sides.from_worker)
-        give(side, data, cuts)
+        passage.tap = (lambda message, at: shown.append(message)) if is_recorded else None
+        give(side, data, ends if one_by_one else cuts)
         allowed = {Kind.AUDIO, Kind.CONTROL, Kind.PING} if up else {Kind.AUDIO, Kind.TEXT, Kind.ERROR}
         passed = [message for message in sent if message and message[0] in allowed]
         assert whole(sides.to_worker if up else sides.to_caller) == passed
         assert (passage.messages, passage.bytes) == (len(passed), sum(map(len, passed)))
         assert passage.discarded == len(sent) - len(passed)
-        assert passage.audio_times.count == sum(message[0] == Kind.AUDIO for message in passed)
+        audio = [message for message in passed if message[0] == Kind.AUDIO]
+        assert passage.audio_times.count == len(audio)
+        assert shown == (audio if is_recorded else [])
 
     asyncio.run(run_with(test))
 
