@@ -100,12 +100,13 @@ def test_a_caller_who_offers_opus_speaks_it(sip: SipTelephony, acme: Tenant, ans
     with baresip(tmp_path / "modern", beeps(1.0), codec="PCMU/8000,opus/48000/2") as modern:
         modern.dial(NUMBER, at=sip.sip_port)
         modern.wait_for("CALL_ESTABLISHED")
-        time.sleep(6.5)  # a report is made every five seconds
+        time.sleep(11.5)  # a report is made every five seconds, and the first may come before ours
         modern.tell("hangup")
         leg = finished(acme)
         assert (leg.status, leg.end_kind, leg.codec) == ("completed", "caller_hung_up", "opus")
         assert leg.packets_received and leg.packets_received > 100
-        assert leg.packets_lost == leg.packets_late == leg.frames_concealed == 0
+        assert leg.packets_lost == 0
+        assert leg.packets_late + leg.frames_concealed <= 10  # a busy machine speaks late
         assert leg.call is not None and leg.call.turns_count == 1
         assert loud_seconds(modern.heard()) > 1
         assert leg.peer_packets_lost == 0 and leg.peer_jitter_ms is not None and leg.peer_jitter_ms < 200
