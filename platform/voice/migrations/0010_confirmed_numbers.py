@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('agents', '0001_initial'),
         ('tenants', '0001_initial'),
-        ('voice', '0008_line_reports'),
+        ('voice', '0009_spoken_sentences'),
     ]
 
     operations = [

@@ -37,8 +37,7 @@ def exchange(
     """A telephony process, and behind it all that answers a number of acme's as a hairdresser's."""
     agent = publish_salon(acme)
     with enter_tenant(acme.id):
-        number = numbers.add_number(number=NUMBER, carrier="sip", agent=agent, settings={}, hours={}, actor=alice)
-        numbers.confirm_number(number=number, actor=None)
+        numbers.add_number(number=NUMBER, carrier="sip", agent=agent, settings={}, hours={}, actor=alice)
     with supervisor_with_a_pool(acme, tmp_path, monkeypatch) as reached:
         web = WebProcess(tmp_path, gateway_url="ws://127.0.0.1:1")
         with running(web.process):
