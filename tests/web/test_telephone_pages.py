@@ -199,7 +199,7 @@ def test_a_number_that_cannot_be_is_refused_in_words(
 def test_a_person_who_takes_over_has_a_number_or_a_sip_address(
     typed: str, kept: str, client_of: Any, acme: Tenant, alice: User, agent: Agent
 ) -> None:
-    assert "is in service" in add(client_of(alice), agent, carrier="sip", forwards_to=typed)
+    assert "waits for the operator" in add(client_of(alice), agent, carrier="sip", forwards_to=typed)
     with enter_tenant(acme.id):
         assert TelephoneNumber.objects.get().forwards_to == kept
 
