@@ -24,10 +24,12 @@ from django.core.cache import cache  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.test import Client  # noqa: E402
-from django.test.utils import setup_test_environment, teardown_test_environment  # noqa: E402
+from django.test.utils import override_settings, setup_test_environment, teardown_test_environment  # noqa: E402
 
 from tenants.models import Role, Tenant, User  # noqa: E402
 from tests import factories  # noqa: E402
+from tests.object_server import ObjectServer  # noqa: E402
+from tests.recording_stores import Files, Objects, Store  # noqa: E402
 
 KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission", "billing_plan"}
 
@@ -54,6 +56,27 @@ def database(migrated_database: None) -> Iterator[None]:
         if filled := [table for (table,) in cursor.fetchall()]:
             cursor.execute(f"TRUNCATE {', '.join(filled)} CASCADE")
             cache.clear()
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    server = ObjectServer(tmp_path_factory.mktemp("objects"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["files", "objects"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Runs a test with recordings in a folder, and in a store that speaks S3's protocol."""
+    if request.param == "files":
+        yield Files(settings.STORAGES["recordings"])
+        return
+    store = Objects(request.getfixturevalue("object_server"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in store.server.credentials.items():
+            patch.setenv(name, value)
+        with override_settings(STORAGES={**settings.STORAGES, "recordings": store.settings}):
+            yield store
 
 
 @pytest.fixture

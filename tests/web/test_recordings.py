@@ -13,6 +13,7 @@ from content.keys import delete_content_key
 from content.models import Recording
 from tenants.models import AuditEntry, Tenant, User
 from tenants.scope import enter_tenant
+from tests.recording_stores import Store
 from tests.web import factories
 from voice.models import Call
 
@@ -20,7 +21,7 @@ SOUND = b"OggS" + bytes(range(256)) * 1000
 
 
 @pytest.fixture
-def recorded(acme: Tenant) -> Call:
+def recorded(acme: Tenant, store: Store) -> Call:
     with enter_tenant(acme.id):
         call = factories.create_call(factories.create_agent())
         recording = Recording.objects.create(call_id=call.pk, stopped_at=timezone.now())
