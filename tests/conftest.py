@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -65,18 +66,36 @@ def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSe
     server.stop()
 
 
+@pytest.fixture
+def objects(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> Objects:
+    """The store for objects, with its key in the environment."""
+    for name, value in object_server.credentials.items():
+        monkeypatch.setenv(name, value)
+    return Objects(object_server)
+
+
+@pytest.fixture
+def keep_recordings_in() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that has recordings kept elsewhere, until the test is over."""
+    overrides: list[override_settings] = []
+
+    def change(storage: dict[str, Any]) -> None:
+        overrides.append(override_settings(STORAGES={**settings.STORAGES, "recordings": storage}))
+        overrides[-1].enable()
+
+    yield change
+    for override in reversed(overrides):
+        override.disable()
+
+
 @pytest.fixture(params=["files", "objects"])
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, keep_recordings_in: Callable[[dict[str, Any]], None]) -> Store:
     """Runs a test with recordings in a folder, and in a store that speaks S3's protocol."""
     if request.param == "files":
-        yield Files(settings.STORAGES["recordings"])
-        return
-    store = Objects(request.getfixturevalue("object_server"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in store.server.credentials.items():
-            patch.setenv(name, value)
-        with override_settings(STORAGES={**settings.STORAGES, "recordings": store.settings}):
-            yield store
+        return Files(settings.STORAGES["recordings"])
+    objects: Objects = request.getfixturevalue("objects")
+    keep_recordings_in(objects.settings)
+    return objects
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ class Objects:
 
     def __init__(self, server: ObjectServer) -> None:
         self.server = server
-        self.settings = {"BACKEND": "content.object_store.ObjectStore", "OPTIONS": server.options}
+        self.settings: dict[str, Any] = {"BACKEND": "content.object_store.ObjectStore", "OPTIONS": server.options}
         self.environment = {
             "RECORDINGS_STORAGE": self.settings["BACKEND"],
             "RECORDINGS_STORAGE_OPTIONS": json.dumps(server.options),

@@ -24,7 +24,7 @@ from storages.utils import clean_name
 ATTEMPTS = 2
 MOST_CONNECTIONS = 10
 NO_SUCH_OBJECT = {"NoSuchKey", "404"}
-"""To HEAD a store can only answer with the number. A bucket that is not there is another matter: it has lost nothing."""
+"""The number is all that HEAD says. A missing bucket is not among them: what lay in it may still be somewhere."""
 
 
 class ObjectStore(S3Storage):
@@ -34,6 +34,7 @@ class ObjectStore(S3Storage):
         ImproperlyConfigured: an option is missing or unknown. From all else: OSError.
     """
 
+    client_config: Config
     connect_seconds: float
     read_seconds: float
 

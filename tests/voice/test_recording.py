@@ -18,19 +18,21 @@ from django.conf import settings
 from django.core.files.storage import storages
 from django.utils import timezone
 
+from agents.models import Agent
 from content import recordings
-from content.keys import TenantKeyDeleted, delete_content_key
-from content.models import Recording
+from content.keys import TenantKeyDeleted, delete_content_key, tenant_key
+from content.models import CLAIM, Recording
 from gpu_workers import protocol
 from gpu_workers.protocol import SAMPLE_RATE_HZ, Kind
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
+from tests.object_server import ObjectServer
 from tests.recording_stores import Files, Objects, Store
 from tests.voice import factories
 from tests.voice.callers import calling, end_of_call, ready, record_of, ticket_url
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import until
-from tests.voice.test_muxing import loud_seconds, silence, tone
+from tests.voice.test_muxing import loud_seconds, silence, stream, tone
 from voice import keeping, tasks
 from voice.models import Call
 from voice.tickets import call_address, issue_ticket
@@ -202,6 +204,63 @@ async def test_a_storage_that_fails_ends_the_recording_and_not_the_call(
     assert (await sync_to_async(the_recording)(acme)).problem == problem
 
 
+@pytest.mark.parametrize(
+    ("is_frozen", "problem"),
+    [
+        (True, "The storage took too long: the rest of the call was not recorded."),
+        (False, "The storage took no more: the rest of the call was not recorded."),
+    ],
+    ids=["frozen", "gone"],
+)
+async def test_a_store_that_goes_away_costs_calls_nothing_but_their_recordings(
+    own_gateway: Any, acme: Tenant, place: Any, tmp_path: Path, is_frozen: bool, problem: str
+) -> None:
+    server = await asyncio.to_thread(ObjectServer, tmp_path)
+    options = {**server.options, "read_seconds": 2}
+    gateway = await asyncio.to_thread(
+        own_gateway,
+        **Objects(server).environment | {"RECORDINGS_STORAGE_OPTIONS": json.dumps(options)},
+        GATEWAY_RECORDING_PART_SECONDS="0.2",
+        GATEWAY_RECORDING_WRITE_SECONDS="1",
+    )
+    try:
+        async with calling(await sync_to_async(recorded_url)(gateway, acme, prompt="")) as caller:
+            await ready(caller)
+            await caller.ask()
+            (server.freeze if is_frozen else server.stop)()
+            longest = 0.0
+            for _ in range(60):
+                longest = max(longest, (await caller.ask())["turn_ms"])
+                if "cut_short_total 1.0" in (await asyncio.to_thread(gateway.get, "/metrics"))[1]:
+                    break
+                await asyncio.sleep(0.1)
+            else:
+                raise AssertionError("the recording goes on")
+            longest = max(longest, (await caller.ask())["turn_ms"])
+            assert longest < 400
+            # Who comes meanwhile is served as well.
+            async with calling(await sync_to_async(another_url)(gateway, acme)) as other:
+                await ready(other)
+                assert (await other.ask())["turn_ms"] < 400
+        await until(lambda: '"calls": 0' in gateway.get("/healthz")[1], what="the end of all calls")
+
+        def outcome() -> set[tuple[str, str]]:
+            with enter_tenant(acme.id):
+                assert set(Call.objects.values_list("end_reason", flat=True)) == {"caller_hung_up"}
+                return set(Recording.objects.values_list("problem", "state"))
+
+        assert (problem, "recording") in await sync_to_async(outcome)()
+        assert await asyncio.to_thread(gateway.process.stop, signal.SIGTERM, 20) == -signal.SIGTERM
+        assert server.credentials["AWS_SECRET_ACCESS_KEY"] not in gateway.log
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+def another_url(gateway: GatewayProcess, tenant: Tenant) -> str:
+    with enter_tenant(tenant.id):
+        return call_address(gateway.url, issue_ticket(Agent.objects.get()))
+
+
 async def test_a_caller_who_pours_sound_in_ends_the_recording_and_fills_no_disk(
     gateway: GatewayProcess, acme: Tenant, place: Any
 ) -> None:
@@ -269,6 +328,32 @@ def test_a_recording_of_which_no_file_can_be_made_is_given_up(acme: Tenant) -> N
         Recording.objects.create(call_id=call.pk, stopped_at=timezone.now(), attempts=recordings.MOST_ATTEMPTS)
     assert make(acme).state == "failed"
     assert keeping.due_recordings() == []
+
+
+def test_a_store_that_is_away_when_the_file_is_to_be_made_loses_nothing(
+    acme: Tenant, objects: Objects, keep_recordings_in: Any
+) -> None:
+    keep_recordings_in({**objects.settings, "OPTIONS": {**objects.server.options, "read_seconds": 1}})
+    with enter_tenant(acme.id):
+        call = factories.create_call(agent=factories.create_agent(), status="ended", ended_at=timezone.now())
+        Recording.objects.create(call_id=call.pk, stopped_at=timezone.now())
+        key = tenant_key(acme.id)
+    recordings.write_part(
+        key=key, tenant_id=acme.id, call_id=call.pk, entries=stream(recordings.AGENT, tone(1.0), begins_ms=200)
+    )
+    for _ in range(recordings.MOST_ATTEMPTS + 1):
+        objects.server.freeze()
+        try:
+            recording = make(acme)
+        finally:
+            objects.server.thaw()
+        assert (recording.state, recording.attempts) == ("making", 0)
+        assert keeping.due_recordings() == []  # not at once again
+        with enter_tenant(acme.id):
+            Recording.objects.update(claimed_at=timezone.now() - CLAIM)
+    recording = make(acme)
+    assert (recording.state, recording.problem) == ("ready", "")
+    assert len(loud_seconds(played(recording)[1])) == 1
 
 
 def test_two_who_make_the_same_file_do_it_once(acme: Tenant) -> None:
