@@ -57,8 +57,9 @@ class _Updates(AsyncWebsocketConsumer):
         if self.group is not None:
             await self.channel_layer.group_discard(self.group, self.channel_name)
 
-    async def call_changed(self, message: dict[str, Any]) -> None:
-        await self.send(text_data=json.dumps(message["document"]))
+    async def calls_changed(self, message: dict[str, Any]) -> None:
+        for document in message["documents"]:
+            await self.send(text_data=json.dumps(document))
 
     async def _recheck(self) -> None:
         while True:

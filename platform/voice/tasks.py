@@ -17,7 +17,7 @@ from voice import keeping, ledger_days, live, statements
 from voice.calls import Fenced, end_call
 from voice.models import EndReason
 from voice.options import Options
-from voice.telephony import outbound, prices, sweeping  # noqa: F401  (their tasks are found from here)
+from voice.telephony import clips, outbound, prices, sweeping  # noqa: F401  (their tasks are found from here)
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +30,7 @@ DELETION_SECONDS = 3600.0
 ROLL_UP_SECONDS = 300.0
 BEAT_SCHEDULE = {
     **sweeping.BEAT_SCHEDULE,
+    **clips.BEAT_SCHEDULE,
     "sweep calls": {"task": "voice.sweep_calls", "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}},
     "make recordings": {
         "task": "voice.make_recordings",

@@ -59,7 +59,12 @@ class Baresip:
         account: str = "",
         codec: str = "PCMU/8000",
         host: str = "127.0.0.1",
+        authorities: Path | None = None,
     ) -> None:
+        """
+        Args:
+            authorities: whose certificates it believes over TLS; it encrypts its sound where the account says so.
+        """
         folder.mkdir()
         self.folder = folder
         self.sip_port = sip_port
@@ -70,6 +75,7 @@ class Baresip:
             "\n".join(
                 [
                     f"sip_listen {host}:{sip_port}",
+                    *([f"sip_cafile {authorities}", "module srtp.so"] if authorities else []),
                     f"module_path {MODULES}",
                     *(f"module {name}.so" for name in ("g711", "opus", "aufile", "sndfile")),
                     "module_tmp account.so",
@@ -99,8 +105,8 @@ class Baresip:
     def uri(self) -> str:
         return f"sip:caller@127.0.0.1:{self.sip_port}"
 
-    def dial(self, number: str, *, at: int) -> None:
-        self.tell("dial", f"sip:{number}@127.0.0.1:{at}")
+    def dial(self, number: str, *, at: int, transport: str = "udp") -> None:
+        self.tell("dial", f"sip:{number}@127.0.0.1:{at};transport={transport}")
 
     def tell(self, command: str, parameters: str = "") -> dict[str, Any]:
         """Give a command of its menu, and return what it said to that."""

@@ -16,6 +16,7 @@ from tests.voice.telephony.processes import NUMBER, OTHER_NUMBER, STAND_INS, Car
 from tests.web import factories, telephone
 from voice.telephony.carriers import CARRIERS
 from voice.telephony.models import Carrier, CarrierAccount, DoNotCall, NumberHours, TelephoneNumber
+from voice.telephony.numbers import BadTarget, read_target
 from voice.telephony.routing import find_tenant_of
 
 PAGE = "/t/acme/telephone/"
@@ -170,6 +171,10 @@ def test_a_number_is_taken_into_service_changed_and_given_up(
         ({"day_2": "nine to five"}, "is not understood"),
         ({"day_2": "17:00-09:00"}, "ends before it begins"),
         ({"outside": "agent"}, "Choose the agent who answers"),
+        ({"forwards_to": "Dora"}, "Dora is neither a telephone number"),
+        ({"forwards_to": "sip:dora@pbx.example>"}, "A SIP address is like"),
+        ({"forwards_to": "sip:dora@pbx.example?Replaces=x"}, "A SIP address is like"),
+        ({"forwards_to": "sip:dora pbx.example"}, "A SIP address is like"),
     ],
 )
 def test_a_number_that_cannot_be_is_refused_in_words(
@@ -180,6 +185,29 @@ def test_a_number_that_cannot_be_is_refused_in_words(
     assert sentence in add(client, agent, **values)
     with enter_tenant(acme.id):
         assert not TelephoneNumber.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("(415) 555-0199", "+14155550199"),
+        (" SIP:dora.miller@pbx-1.example:5080;transport=tls ", "sip:dora.miller@pbx-1.example:5080;transport=tls"),
+        ("sips:12@192.0.2.1", "sips:12@192.0.2.1"),
+        ("", ""),
+    ],
+)
+def test_a_person_who_takes_over_has_a_number_or_a_sip_address(
+    typed: str, kept: str, client_of: Any, acme: Tenant, alice: User, agent: Agent
+) -> None:
+    assert "is in service" in add(client_of(alice), agent, carrier="sip", forwards_to=typed)
+    with enter_tenant(acme.id):
+        assert TelephoneNumber.objects.get().forwards_to == kept
+
+
+def test_no_line_of_a_message_fits_into_the_address_of_a_person() -> None:
+    for typed in ("sip:a@b\r\nVia: x", "sip:a@b>;x=<", 'sip:a@b"', "sip:a@b;x=y\nz", "sip:@b", "sip:a@", "sip:a@b:0"):
+        with pytest.raises(BadTarget):
+            read_target(typed)
 
 
 def test_without_an_account_a_number_of_twilios_cannot_be_added(

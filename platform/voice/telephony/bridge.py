@@ -22,6 +22,7 @@ from voice.frames import SideClosed
 from voice.relay import run_until_first
 from voice.telephony.legs import Key, Leg, LineReport, Sound, TransferRefused
 from voice.telephony.ringing import ring
+from voice.telephony.saying import LONGEST_SECONDS, say
 from voice.telephony.transcoding import both_ways
 from voice.times import DurationHistogram
 from voice.worker_protocol import WorkerProtocol, connect
@@ -83,6 +84,12 @@ class LegRecord(Protocol):
 
     async def find_transfer(self) -> str | None:
         """Return the number that this call's hand-over goes to; None where nobody takes calls."""
+
+    async def find_words(self, ending: Ending) -> bytes | None:
+        """Return what the caller is told before being hung up on, as an engine would send it.
+
+        None: nothing, or the carrier says it. A transfer is one that nobody took.
+        """
 
     async def ended(self, ending: Ending, figures: Figures) -> None:
         """The leg is over, or about to be."""
@@ -183,10 +190,27 @@ class Bridge:
                 return ending
             except TransferRefused as problem:
                 log.warning("bridge.transfer_refused", call_id=str(self.call_id), problem=str(problem))
+                await self._say_after(ending)
                 ending = dataclasses.replace(ending, kind=EndKind.AGENT_HUNG_UP, transferred_to="")
                 await self._write(self._record.ended(ending, self.figures))
+        else:
+            await self._say_after(ending)
         await self._leg.hang_up()
         return ending
+
+    async def _say_after(self, ending: Ending) -> None:
+        """Tell the caller in words what happened, where the record has words for it and there is time."""
+        if self._has_left.is_set() or ending.close_code == CloseCode.GOING_AWAY:
+            return
+        try:
+            async with asyncio.timeout(LONGEST_SECONDS):
+                if (sound := await self._record.find_words(ending)) is not None:
+                    if self._ringing is not None:
+                        self._ringing.cancel()
+                    await self._leg.clear()
+                    await run_until_first({"words": say(self._leg, sound), "left": self._wait_for_hang_up()})  # type: ignore[dict-item]
+        except Exception:
+            log.exception("bridge.no_words", call_id=str(self.call_id))
 
     # --- telephone to gateway --------------------------------------------------------------------------------------
     async def _listen(self) -> None:

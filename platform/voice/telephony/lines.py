@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from voice.models import Call
+from voice.telephony.costs import cost_of
 from voice.telephony.models import TelephoneLeg
 from voice.telephony.routing import has_person_behind
 
@@ -43,6 +44,7 @@ def leg_record(leg: TelephoneLeg) -> dict[str, Any]:
         "rang_at": leg.rang_at.isoformat(),
         "ring_ms": None if leg.ring_seconds is None else round(leg.ring_seconds * 1000),
         "carrier_seconds": leg.carrier_seconds,
+        "cost_nano_dollars": cost_of(leg),
         "end_kind": leg.end_kind,
         "transferred_to": leg.transferred_to,
         "codec": leg.codec,

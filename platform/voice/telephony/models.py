@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
@@ -102,6 +103,31 @@ class NumberHours(TenantOwned):
 
     def __str__(self) -> str:
         return f"{WEEKDAYS[self.weekday]} {self.opens_at:%H:%M} to {self.closes_at:%H:%M}"
+
+
+class SentenceQuerySet(TenantQuerySet):
+    def of(self, sentence: str) -> SentenceQuerySet:
+        return self.filter(digest=SpokenSentence.digest_of(sentence))
+
+
+class SpokenSentence(TenantOwned):
+    """A sentence for callers as sound, where the carrier has no voice of its own. See voice.telephony.clips."""
+
+    digest = models.CharField(max_length=64, help_text="Of the sentence, which stands elsewhere.")
+    sound = models.BinaryField(help_text="Ogg Opus.")
+    made_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = TenantManager.from_queryset(SentenceQuerySet)()  # type: ignore[django-manager-missing, misc]
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "digest"], name="one_sound_per_sentence")]
+
+    def __str__(self) -> str:
+        return f"Spoken sentence {self.digest[:8]}"
+
+    @staticmethod
+    def digest_of(sentence: str) -> str:
+        return hashlib.sha256(sentence.encode()).hexdigest()
 
 
 class LegQuerySet(TenantQuerySet):

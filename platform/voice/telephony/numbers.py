@@ -14,10 +14,14 @@ from agents.models import Agent
 from tenants import audit
 from tenants.models import User
 from tenants.scope import atomic
+from tenants.tasks import delay_on_commit
+from voice.telephony import outbound
 from voice.telephony.carriers import CARRIERS, account_of
 from voice.telephony.carriers.contract import CarrierRefused
+from voice.telephony.clips import make_clips
 from voice.telephony.models import Carrier, CarrierAccount, NumberHours, TelephoneNumber
 
+LONGEST_TARGET = 120
 Stretch = tuple[datetime.time, datetime.time]
 
 
@@ -29,12 +33,43 @@ class BadAccount(ValueError):
         self.field = field
 
 
+class BadTarget(ValueError):
+    """Nobody can be put through to this. The sentence may be shown."""
+
+
 class NumberTaken(Exception):
     """The number belongs to another account of this installation. The sentence may be shown."""
 
 
 class NotYourNumber(Exception):
     """The carrier's account does not own the number. The sentence may be shown."""
+
+
+SIP_ADDRESS = re.compile(
+    r"sips?:[A-Za-z0-9+*#_.!~'&=$,()-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::[1-9][0-9]{0,4})?"
+    r"(?:;[a-z]+=[A-Za-z0-9.-]+)*"
+)
+
+
+def read_target(text: str) -> str:
+    """Return whom callers are put through to: a telephone number as E.164, or a SIP address as it is.
+
+    Raises:
+        BadTarget
+    """
+    text = text.strip()
+    if not text.lower().startswith(("sip:", "sips:")):
+        try:
+            return outbound.read_number(text) if text else ""
+        except ValueError:
+            raise BadTarget(
+                f"{text[:40]} is neither a telephone number like +14155550199 nor an address like sip:name@example.com."
+            ) from None
+    scheme, _, rest = text.partition(":")
+    address = f"{scheme.lower()}:{rest}"
+    if len(address) > LONGEST_TARGET or not SIP_ADDRESS.fullmatch(address):
+        raise BadTarget("A SIP address is like sip:name@example.com or sip:name@192.0.2.1:5060, and nothing besides.")
+    return address
 
 
 def save_account(*, carrier: str, actor: User, **values: str) -> tuple[CarrierAccount, bool]:
@@ -103,9 +138,10 @@ def add_number(
         settings: label, outside, outside_agent, outside_message, forwards_to.
 
     Raises:
-        NumberTaken, NotYourNumber
+        BadTarget, NumberTaken, NotYourNumber
         CarrierRefused: the carrier did not do it.
     """
+    settings = _checked(settings)
     carrier_ref = _connect(number, carrier) if carrier in CARRIERS else ""
     try:
         with atomic():
@@ -115,6 +151,7 @@ def add_number(
     except IntegrityError:
         raise NumberTaken(f"{number} is in service already.") from None
     _set_hours(added, hours)
+    _have_words_made(added)
     audit.record(action="number.added", target=number, actor=actor, details={"agent": agent.slug, "carrier": carrier})
     return added
 
@@ -127,11 +164,17 @@ def change_number(
     hours: Mapping[int, Sequence[Stretch]],
     actor: User,
 ) -> None:
+    """Change who answers, when, and what callers get.
+
+    Raises:
+        BadTarget
+    """
     number.agent = agent
-    for name, value in settings.items():
+    for name, value in _checked(settings).items():
         setattr(number, name, value)
     number.save()
     _set_hours(number, hours)
+    _have_words_made(number)
     audit.record(action="number.changed", target=number.number, actor=actor, details={"agent": agent.slug})
 
 
@@ -154,6 +197,10 @@ def hours_of(number: TelephoneNumber) -> dict[int, list[Stretch]]:
     return found
 
 
+def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {**settings, "forwards_to": read_target(settings.get("forwards_to", ""))}
+
+
 def _connect(number: str, carrier: str) -> str:
     """Have a carrier ask us about a number's calls, and return its name for the number."""
     account, api, name = account_of(carrier), CARRIERS[carrier].api, Carrier(carrier).label
@@ -164,6 +211,11 @@ def _connect(number: str, carrier: str) -> str:
         raise NotYourNumber(f"{number} is not one of the {name} account's numbers: buy it in {name}'s console first.")
     api.connect_number(account, ref)
     return ref
+
+
+def _have_words_made(number: TelephoneNumber) -> None:
+    if number.carrier == Carrier.SIP:
+        delay_on_commit(make_clips, tenant_id=str(number.tenant_id))
 
 
 def _set_hours(number: TelephoneNumber, hours: Mapping[int, Sequence[Stretch]]) -> None:

@@ -14,8 +14,10 @@ from django.db import connections
 
 from tenants.scope import enter_tenant
 from voice.models import Call
+from voice.telephony import words
 from voice.telephony.bridge import Ending, Figures
-from voice.telephony.models import TelephoneLeg, TelephoneNumber
+from voice.telephony.clips import find_clip
+from voice.telephony.models import Carrier, TelephoneLeg, TelephoneNumber
 
 Result = TypeVar("Result")
 
@@ -83,6 +85,16 @@ class StoredLeg:
             return TelephoneNumber.objects.filter(number=leg.our_number).values_list("forwards_to", flat=True).first()
 
         return await in_tenant(self.tenant_id, look) or None
+
+    async def find_words(self, ending: Ending) -> bytes | None:
+        sentence = words.after(ending.kind, ending.close_code)
+
+        def look() -> bytes | None:
+            # Elsewhere the carrier speaks: it asks what to say once the leg is over.
+            is_ours = TelephoneLeg.objects.filter(pk=self.leg_id, carrier=Carrier.SIP).exists()
+            return find_clip(sentence) if sentence and is_ours else None
+
+        return await in_tenant(self.tenant_id, look) if sentence else None
 
     async def ended(self, ending: Ending, figures: Figures) -> None:
         def write() -> None:

@@ -19,9 +19,9 @@ from tenants.scope import current_alias
 from voice.lookups import TENANT_OF_TELEPHONE_NUMBER
 from voice.models import Call
 from voice.telephony.models import TelephoneLeg, TelephoneNumber
+from voice.telephony.words import NOT_IN_SERVICE
 from voice.tickets import AgentNotPublished, issue_ticket
 
-NOT_IN_SERVICE = "This number is not in service at the moment. Please call again later."
 _SALT = "voice.telephony.legs"
 LEG_TOKEN_SECONDS = 6 * 3600
 
@@ -63,7 +63,12 @@ def choose_agent(number: TelephoneNumber, *, at: datetime.datetime) -> Agent:
         return number.agent
     if number.outside == TelephoneNumber.Outside.AGENT and number.outside_agent is not None:
         return number.outside_agent
-    raise CallDeclined(number.outside_message or f"{tenant.name} is closed at the moment. Please call again later.")
+    raise CallDeclined(closed_message(number, tenant))
+
+
+def closed_message(number: TelephoneNumber, tenant: Tenant) -> str:
+    """Return what callers are told outside a number's hours."""
+    return number.outside_message or f"{tenant.name} is closed at the moment. Please call again later."
 
 
 def grant(leg: TelephoneLeg, agent: Agent) -> Granted:

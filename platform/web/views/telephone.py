@@ -44,6 +44,20 @@ class NumberField(forms.CharField):
             raise forms.ValidationError(str(problem)) from None
 
 
+class TargetField(forms.CharField):
+    """Whom callers are put through to: a telephone number, or a SIP address."""
+
+    def __init__(self, **options: Any) -> None:
+        widget = forms.TextInput(attrs={"placeholder": "+14155550199", "autocomplete": "off"})
+        super().__init__(max_length=journeys.LONGEST_TARGET, widget=widget, **options)
+
+    def clean(self, value: Any) -> str:
+        try:
+            return journeys.read_target(super().clean(value))
+        except journeys.BadTarget as problem:
+            raise forms.ValidationError(str(problem)) from None
+
+
 class NumberForm(forms.Form):
     """A number, who answers, and a line for each weekday as in the calendar's hours."""
 
@@ -51,10 +65,11 @@ class NumberForm(forms.Form):
     carrier = forms.ChoiceField(choices=Carrier.choices, initial=Carrier.TWILIO)
     label = forms.CharField(max_length=80, required=False, label="What it is for", help_text="Only you see it.")
     agent = forms.ModelChoiceField(Agent.objects.none(), empty_label="Choose an agent", label="Agent who answers")
-    forwards_to = NumberField(
+    forwards_to = TargetField(
         required=False,
         label="Person who takes over",
-        help_text="Where callers are put through whom the agent hands to a person. Empty: somebody calls them back.",
+        help_text="Where callers are put through whom the agent hands to a person: a telephone number, or an address "
+        "like sip:name@example.com. Empty: somebody calls them back.",
     )
     outside = forms.ChoiceField(
         choices=[(value, label.capitalize()) for value, label in TelephoneNumber.Outside.choices],

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -61,6 +62,7 @@ class SipTelephony(TelephonyProcess):
         given = {
             "SIP_HOST": "127.0.0.1",
             "SIP_PORT": str(self.sip_port),
+            "SIP_TLS_PORT": str(self.sip_port + 1),
             "SIP_RTP_PORTS": "20000-20199",
             "SIP_ALLOWED_PEERS": "127.0.0.1, pbx@127.0.0.2",
             "SIP_PASSWORDS": f"pbx:{PASSWORD}",
@@ -82,7 +84,7 @@ class SipTelephony(TelephonyProcess):
 
 
 @contextmanager
-def baresip(folder: Path, says: Samples, **how: str) -> Iterator[Baresip]:
+def baresip(folder: Path, says: Samples, **how: Any) -> Iterator[Baresip]:
     port = free_sip_port()
     folder.mkdir()
     telephone = Baresip(
@@ -112,19 +114,26 @@ class Answer:
 class PlainPeer:
     """A socket with a call's names. It sends what it is told and nothing else: no ACK, no sound, no patience."""
 
+    transport = "UDP"
+    scheme = "sip"
+
     def __init__(self, to: int, *, host: str = "127.0.0.1", number: str = NUMBER) -> None:
         self._to = "127.0.0.1", to
         self._host = host
         self._number = number
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((host, 0))
+        self.socket = self._open()
         self.port = int(self.socket.getsockname()[1])
         self.call_id = secrets.token_hex(8)
         self.tag = secrets.token_hex(4)
         self.their_tag = ""
         self._sequence = 0
 
-    def __enter__(self) -> PlainPeer:
+    def _open(self) -> socket.socket:
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        opened.bind((self._host, 0))
+        return opened
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,8 +153,8 @@ class PlainPeer:
         branch = branch or f"z9hG4bK{secrets.token_hex(6)}"
         to_tag = f";tag={self.their_tag}" if self.their_tag else ""
         lines = [
-            f"{method} sip:{self._number}@127.0.0.1 SIP/2.0",
-            f"Via: SIP/2.0/UDP {self._host}:{self.port};branch={branch};rport",
+            f"{method} {self.scheme}:{self._number}@127.0.0.1 SIP/2.0",
+            f"Via: SIP/2.0/{self.transport} {self._host}:{self.port};branch={branch};rport",
             f"From: <sip:+12125550177@{self._host}>;tag={self.tag}",
             f"To: <sip:{self._number}@127.0.0.1>{to_tag}",
             f"Call-ID: {self.call_id}",
@@ -205,12 +214,12 @@ class PlainPeer:
             continue
         return answer
 
-    def call(self, *more: str, body: str | None = None) -> Answer:
-        """Call, and acknowledge an answer of 200."""
+    def call(self, *more: str, body: str | None = None, answer_body: str = "") -> Answer:
+        """Call, and acknowledge an answer of 200; `answer_body` answers an offer in it."""
         answer = self.ask("INVITE", *more, body=self.offer() if body is None else body)
         if answer.status == 200:
             self.their_tag = answer.header("To").rpartition("tag=")[2]
-            self.send(self.write("ACK", sequence=self._sequence))
+            self.send(self.write("ACK", sequence=self._sequence, body=answer_body))
         return answer
 
 

@@ -80,8 +80,9 @@ class Telephone(Leg):
 class Record:
     """Keeps what a bridge writes."""
 
-    def __init__(self, *, transfer_to: str | None = None) -> None:
+    def __init__(self, *, transfer_to: str | None = None, words: bytes | None = None) -> None:
         self.transfer_to = transfer_to
+        self.words = words
         self.call_id: uuid.UUID | None = None
         self.endings: list[Ending] = []
         self.figures: Figures | None = None
@@ -91,6 +92,9 @@ class Record:
 
     async def find_transfer(self) -> str | None:
         return self.transfer_to
+
+    async def find_words(self, ending: Ending) -> bytes | None:
+        return self.words
 
     async def ended(self, ending: Ending, figures: Figures) -> None:
         self.endings.append(ending)

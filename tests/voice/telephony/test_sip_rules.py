@@ -18,7 +18,7 @@ from voice.telephony.pieces import OpusPieces, PcmPieces
 from voice.telephony.sip.answering import caller_of, numbers_of
 from voice.telephony.sip.codecs import G711, Codec, Opus
 from voice.telephony.sip.door import Door
-from voice.telephony.sip.media import NoCommonSound, read_offer, write_answer
+from voice.telephony.sip.media import NoCommonSound, read_offer, write_answer, write_offer
 from voice.telephony.sip.options import SipOptions
 from voice.telephony.sip.registration import Registrar
 from voice.telephony.sip.rtp import HEADER, RtpLine
@@ -40,6 +40,15 @@ def test_the_first_law_that_is_offered_is_spoken_and_keys_keep_their_number() ->
     assert "m=audio 16384 RTP/AVP 8 96" in answer and "a=rtpmap:96 telephone-event/8000" in answer
     assert "c=IN IP4 203.0.113.10" in answer and "o=- 1 3 IN" in answer and "a=ptime:20" in answer
     assert read_offer(offer(), spoken="PCMU").codec == G711(PCMU)
+
+
+def test_an_offer_of_ours_has_all_that_is_spoken_and_later_what_was_agreed() -> None:
+    ours = {"host": "203.0.113.10", "port": 16384, "session": 1, "version": 1}
+    first = read_offer(write_offer(**ours))
+    assert (first.codec.name, first.keys_clock_hz) == ("opus", 48_000)
+    assert read_offer(write_offer(**ours), spoken="PCMA").codec.name == "PCMA"
+    again = write_offer(**ours, spoken=first.codec)
+    assert "PCMU" not in again and "a=fmtp:111 maxplaybackrate" in again and read_offer(again).codec == first.codec
 
 
 @pytest.mark.parametrize(

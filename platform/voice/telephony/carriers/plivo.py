@@ -98,7 +98,9 @@ def stream(url: str, parameters: Mapping[str, str], *, then: str, **attributes: 
 
 
 def dial(target: str, *, caller_id: str, then: str) -> str:
-    noun = verb("User", text=target) if target.startswith("sip:") else verb("Number", text=target.lstrip("+"))
+    noun = (
+        verb("User", text=target) if target.startswith(("sip:", "sips:")) else verb("Number", text=target.lstrip("+"))
+    )
     attributes = {"action": then, "method": "POST", "timeout": str(DIAL_SECONDS), "callerId": caller_id.lstrip("+")}
     return document(verb("Dial", noun, **attributes))
 

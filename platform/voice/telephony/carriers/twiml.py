@@ -22,7 +22,7 @@ def stream(url: str, parameters: Mapping[str, str], *, then: str, **attributes: 
 
 
 def dial(target: str, *, caller_id: str, then: str) -> str:
-    noun = verb("Sip" if target.startswith("sip:") else "Number", text=target)
+    noun = verb("Sip" if target.startswith(("sip:", "sips:")) else "Number", text=target)
     return document(verb("Dial", noun, action=then, method="POST", timeout=str(DIAL_SECONDS), callerId=caller_id))
 
 

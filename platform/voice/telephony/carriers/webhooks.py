@@ -18,10 +18,9 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from gpu_workers.protocol import CloseCode
 from tenants.access import internal_access
 from tenants.scope import enter_tenant
-from voice.telephony import ending
+from voice.telephony import ending, words
 from voice.telephony.bridge import EndKind
 from voice.telephony.carriers import CARRIERS, account_of
 from voice.telephony.carriers.contract import HostedCarrier, Said, webhook
@@ -29,18 +28,6 @@ from voice.telephony.models import TelephoneLeg, TelephoneNumber
 from voice.telephony.routing import CallDeclined, choose_agent, find_tenant_of, grant
 
 log = structlog.get_logger(__name__)
-
-SORRY = "I am sorry, something went wrong on our side. Please call again."
-BUSY = "I am sorry, all our lines are busy. Please call again in a few minutes."
-NOBODY = "I am sorry, nobody can take your call at the moment. We will call you back."
-_BUSY_CODES = {
-    CloseCode.TENANT_BUSY,
-    CloseCode.TRY_AGAIN_LATER,
-    CloseCode.WORKER_AT_CAPACITY,
-    CloseCode.RATE_LIMITED,
-    CloseCode.FLEET_BUSY,
-}
-_CLOSED_IN_WORDS = {CloseCode.TIME_LIMIT, CloseCode.SPEND_CAP}
 
 View = Callable[..., HttpResponse]
 
@@ -137,12 +124,9 @@ def after(carrier: str, said: Said) -> HttpResponse:
         then = webhook(carrier, "dialled")
         return _answer(markup.dial(leg.transferred_to, caller_id=leg.our_number, then=then))
     if not leg.end_kind:  # no process took the stream: all are full, or there is none
-        return _answer(markup.say(BUSY))
-    if leg.end_kind == EndKind.REFUSED:
-        return _answer(markup.say(BUSY if leg.close_code in _BUSY_CODES else SORRY))
-    if leg.end_kind == EndKind.LOST and leg.close_code not in _CLOSED_IN_WORDS:
-        return _answer(markup.say(SORRY))
-    return _answer(markup.hang_up())
+        return _answer(markup.say(words.BUSY))
+    sentence = words.after(leg.end_kind, leg.close_code)
+    return _answer(markup.say(sentence) if sentence else markup.hang_up())
 
 
 @from_carrier
@@ -153,7 +137,7 @@ def dialled(carrier: str, said: Said) -> HttpResponse:
     if leg is not None:
         ending.record_person(leg, carrier_ref=said.person_ref, status=said.person_status, seconds=said.person_seconds)
     was_there = said.person_status == TelephoneLeg.Status.COMPLETED
-    return _answer(markup.hang_up() if was_there else markup.say(NOBODY))
+    return _answer(markup.hang_up() if was_there else markup.say(words.NOBODY))
 
 
 @from_carrier

@@ -9,6 +9,7 @@ import uuid
 from aiosipua import SipRequest, parse_uri
 from django.utils import timezone
 
+from voice.telephony.clips import find_clip
 from voice.telephony.ending import finish_leg
 from voice.telephony.models import Carrier, TelephoneLeg, TelephoneNumber
 from voice.telephony.records import StoredLeg, beside_the_loop, in_tenant
@@ -25,7 +26,11 @@ class NoSuchNumber(Exception):
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rung:
     record: StoredLeg
-    ticket: str = dataclasses.field(repr=False)
+    ticket: str = dataclasses.field(default="", repr=False)
+    words: bytes = dataclasses.field(default=b"", repr=False)
+    """What the caller is told in the place of an agent, as Ogg Opus."""
+    problem: str = ""
+    """The same as text."""
 
 
 def numbers_of(request: SipRequest) -> list[str]:
@@ -45,14 +50,14 @@ def caller_of(request: SipRequest) -> str:
 
 
 async def ring(request: SipRequest, *, name: str) -> Rung:
-    """Write down a leg for a ring, and get it leave to talk to its agent.
+    """Write down a leg for a ring, and get it leave to talk to its agent, or words where nobody answers now.
 
     Args:
         name: what the carrier's side and we call it.
 
     Raises:
         NoSuchNumber
-        CallDeclined: the number has nobody who answers now.
+        CallDeclined: the number has nobody who answers now, and its words are not spoken yet.
     """
     numbers = numbers_of(request)
 
@@ -80,7 +85,10 @@ async def ring(request: SipRequest, *, name: str) -> Rung:
             leg.agent = choose_agent(number, at=timezone.now())
             leg.save(update_fields=["agent"])
             return Rung(StoredLeg(tenant_id, leg.pk), grant(leg, leg.agent).ticket)
-        except CallDeclined as problem:  # returned, so that the leg stays
+        except CallDeclined as problem:
+            if (clip := find_clip(str(problem))) is not None:
+                return Rung(StoredLeg(tenant_id, leg.pk), words=clip, problem=str(problem))
+            # Returned, so that the leg stays.
             finish_leg(leg, status=TelephoneLeg.Status.FAILED, problem=str(problem))
             return problem
 
@@ -90,10 +98,11 @@ async def ring(request: SipRequest, *, name: str) -> Rung:
     return result
 
 
-async def finish(record: StoredLeg, *, status: str, seconds: int | None = None) -> None:
+async def finish(rung: Rung, *, status: str, seconds: int | None = None) -> None:
     """Write that a leg is over."""
 
     def write() -> None:
-        finish_leg(TelephoneLeg.objects.get(pk=record.leg_id), status=status, seconds=seconds)
+        leg = TelephoneLeg.objects.get(pk=rung.record.leg_id)
+        finish_leg(leg, status=status, seconds=seconds, problem=rung.problem)
 
-    await in_tenant(record.tenant_id, write)
+    await in_tenant(rung.record.tenant_id, write)

@@ -113,6 +113,8 @@ class Opus:
 
 
 LAWS = {law.payload_type: G711(law) for law in (PCMU, PCMA)}
+OFFERED: tuple[Codec, ...] = (Opus(111), *LAWS.values())
+"""Where a peer leaves that to us."""
 
 
 def choose(audio: MediaDescription, *, spoken: str | None = None) -> Codec | None:

@@ -14,10 +14,13 @@ from prometheus_client import Counter
 
 from voice.telephony.models import TelephoneLeg
 from voice.telephony.routing import CallDeclined
+from voice.telephony.saying import say_only
 from voice.telephony.serving import Telephony
 from voice.telephony.sip.answering import NoSuchNumber, Rung, finish, ring
+from voice.telephony.sip.certificates import believed_authorities, own_certificate
 from voice.telephony.sip.door import Door
-from voice.telephony.sip.leg import ALLOW, SipLeg
+from voice.telephony.sip.hops import Here, Transport
+from voice.telephony.sip.leg import ALLOW, SipLeg, is_sips
 from voice.telephony.sip.media import NoCommonSound, read_offer
 from voice.telephony.sip.options import SipOptions
 from voice.telephony.sip.registration import Registrar, Registration
@@ -30,6 +33,7 @@ log = structlog.get_logger(__name__)
 REFUSED = Counter("warmline_sip_refused_total", "INVITEs of peers that were not answered, by status.", ["status"])
 LONGEST_CALL_ID = 96
 CLOSE_SECONDS = 5.0
+GOODBYE_SECONDS = 2.0
 EXTENSIONS = {"timer", "replaces", "100rel"}
 """What a peer may write into Require although we do not use all of it."""
 
@@ -52,8 +56,14 @@ class SipEndpoint:
         self._telephony = telephony
         self._options = options
         self._door = Door(options)
-        self._wire = SipWire(self._door, self._take)
-        self._here = (options.public_address, options.port)
+        self._wire = SipWire(
+            self._door,
+            self._take,
+            most_connections=options.max_connections,
+            certificate=own_certificate(options),
+        )
+        self._wire.streams.trust(believed_authorities(options))
+        self._here = Here(options.public_address, options.port, options.tls_port)
         self._registrations = [
             Registration(self._wire, self._door, registrar, here=self._here)
             for registrar in Registrar.read_all(options)
@@ -65,20 +75,30 @@ class SipEndpoint:
         self._next_port = 0
 
     async def start(self) -> None:
-        await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: self._wire, local_addr=(self._options.host, self._options.port)
-        )
+        options, wire = self._options, self._wire
+        if Transport.UDP in options.transports:
+            await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: wire.datagrams, local_addr=(options.host, options.port)
+            )
+        for transport in options.transports - {Transport.UDP}:
+            wire.streams.listen(transport, options.host, self._here.port_of(transport))
+        wire.streams.start()
         self._registering = [asyncio.create_task(each.keep(), name="register") for each in self._registrations]
-        log.info("sip.started", port=self._options.port, peers=len(self._options.allowed_peers))
+        log.info(
+            "sip.started", port=options.port, transports=sorted(options.transports), peers=len(options.allowed_peers)
+        )
 
     async def close(self) -> None:
         """Stop listening, once the calls are over."""
         for task in self._registering:
             task.cancel()
         await asyncio.gather(*self._registering, return_exceptions=True)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
-        self._wire.close()
+        for seconds in (CLOSE_SECONDS, GOODBYE_SECONDS):
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=seconds)
+            for task in self._tasks:  # who is still told something
+                task.cancel()
+        await self._wire.close()
 
     # --- requests --------------------------------------------------------------------------------------------------
     def _take(self, arrived: Arrived) -> None:
@@ -118,7 +138,9 @@ class SipEndpoint:
             return
         strange = {each.strip().lower() for each in request.headers.get("require")} - EXTENSIONS
         timer = SessionTimer(self._options.min_session_seconds)
-        if strange:
+        if is_sips(request) and arrived.hop.transport is not Transport.TLS:
+            self._refuse(arrived, 416, "Unsupported URI Scheme")
+        elif strange:
             self._refuse(arrived, 420, "Bad Extension", headers={"Unsupported": ", ".join(sorted(strange))})
         elif timer.is_too_short(request):
             shortest = str(timer.shortest_seconds)
@@ -162,7 +184,8 @@ class SipEndpoint:
         """Answer an INVITE, hold its call until that is over, and write how it went."""
         arrived, request = ringing.arrived, ringing.arrived.request
         try:
-            media = read_offer(request.text)
+            is_secret = arrived.hop.transport is Transport.TLS
+            media = read_offer(request.text, is_secret=is_secret) if request.body else None
             rung = await ring(request, name=f"{(request.call_id or '')[:LONGEST_CALL_ID]};{ringing.dialog.local_tag}")
             leg = SipLeg(
                 self._wire,
@@ -178,11 +201,11 @@ class SipEndpoint:
             except NoPortLeft:
                 log.warning("sip.no_port_left")
                 self._settle(ringing, 503, "Service Unavailable")
-                await finish(rung.record, status=TelephoneLeg.Status.FAILED)
+                await finish(rung, status=TelephoneLeg.Status.FAILED)
                 return
             if ringing.is_cancelled:
                 leg.line.close()
-                await finish(rung.record, status=TelephoneLeg.Status.CANCELLED)
+                await finish(rung, status=TelephoneLeg.Status.CANCELLED)
                 return
         except NoCommonSound as problem:
             log.info("sip.no_common_sound", problem=str(problem))
@@ -209,11 +232,17 @@ class SipEndpoint:
         try:
             leg.accept()
             self._ringing.pop(_name_of(ringing.arrived.request), None)
-            await self._telephony.hold(leg, rung.record, rung.ticket)
+            if not await leg.wait_until_agreed():
+                pass
+            elif rung.words:
+                await rung.record.answered()
+                await say_only(leg, rung.words)
+            else:
+                await self._telephony.hold(leg, rung.record, rung.ticket)
         finally:
             await leg.hang_up()
             del self._legs[name]
-            await finish(rung.record, status=TelephoneLeg.Status.COMPLETED, seconds=math.ceil(leg.seconds))
+            await finish(rung, status=TelephoneLeg.Status.COMPLETED, seconds=math.ceil(leg.seconds))
 
     def _ports(self) -> list[int]:
         """Return the ports for sound, the one that was free longest first: late packets find no other's call."""

@@ -7,6 +7,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import structlog
 from aiosipua import Dialog, SipRequest, SipResponse
@@ -16,9 +17,11 @@ from voice.telephony.g711 import Samples
 from voice.telephony.legs import Event, Leg, LineReport, TransferRefused
 from voice.telephony.opus import OpusPacket
 from voice.telephony.pacing import Pacer
+from voice.telephony.sip.hops import Here, Transport, uri_at
 from voice.telephony.sip.keys import PLAIN, RELAY, Way, read_info
-from voice.telephony.sip.media import Media, NoCommonSound, read_offer, write_answer
+from voice.telephony.sip.media import Media, NoCommonSound, read_offer, unanswered, write_answer, write_offer
 from voice.telephony.sip.rtp import RtpLine
+from voice.telephony.sip.srtp import NoCommonKey
 from voice.telephony.sip.timers import SessionTimer
 from voice.telephony.sip.wire import Arrived, NoAnswer, SipWire
 
@@ -40,21 +43,29 @@ class SipLeg(Leg):
         invite: Arrived,
         dialog: Dialog,
         *,
-        here: tuple[str, int],
-        media: Media,
+        here: Here,
+        media: Media | None,
         timer: SessionTimer,
         media_timeout_seconds: float,
     ) -> None:
         """
         Args:
             here: the address at which the peer reaches us.
+            media: what the peer offers; None: it asks for an offer of ours.
         """
+        self._offered_in: int | None = None
+        """The CSeq of an INVITE that was answered with an offer, whose ACK is to bring the answer."""
+        self._agreed = asyncio.Event()
+        self._asks_for_offer = media is None
+        media = media or unanswered()
         self.codec = media.codec.name
         self.line = RtpLine(codec=media.codec, keys_type=media.keys_type, hear=self._hear)
         self._wire = wire
         self._invite = invite
         self._dialog = dialog
+        self._hop = invite.hop
         self._here = here
+        self._is_sips = is_sips(invite.request)
         self._media = media
         self._timer = timer
         self._media_timeout_seconds = media_timeout_seconds
@@ -79,43 +90,92 @@ class SipLeg(Leg):
         return self.line.rtcp.report
 
     @property
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
         return self._ended_at is not None
 
     # --- its beginning ---------------------------------------------------------------------------------------------
     def accept(self) -> None:
-        """Take the call. The line is open."""
-        self.line.connect(self._media.address, self._invite.source[0], control=self._media.control)
-        self._tasks = [
+        """Take the call. The line is open. Wait with `wait_until_agreed` before anything is played."""
+        self._tasks = [asyncio.create_task(self._watch(), name="watch")]
+        if self._asks_for_offer:
+            self._answer_offer(self._invite, None)
+        else:
+            self._answer_offer(self._invite, self._media)
+            self._agree()
+
+    def _agree(self) -> None:
+        """Begin to play, once what both sides speak is known."""
+        self.codec = self._media.codec.name
+        self._pacer = Pacer(self._media.codec.voice(), self.line.send)
+        self._tasks += [
             asyncio.create_task(self._pacer.run(), name="play"),
             asyncio.create_task(self.line.tell(), name="tell of the line"),
-            asyncio.create_task(self._watch(), name="watch"),
         ]
-        self._answer_offer(self._invite, self._media)
+        self._agreed.set()
+
+    async def wait_until_agreed(self) -> bool:
+        """Wait until both sides know of each other's sound; return whether the call goes on."""
+        await self._agreed.wait()
+        return not self.is_over
 
     def _answer_offer(self, arrived: Arrived, media: Media | None) -> None:
         """Take what the other side wants of its sound; None is a request that says nothing of that."""
         response = self._respond(arrived, 200, "OK")
         self._timer.write(response)
+        ours: dict[str, Any] = {
+            "host": self._here.host,
+            "port": self.line.port,
+            "session": self._session,
+            "version": self._version,
+        }
+        text = ""
         if media is not None:
-            self._media = media
-            self.line.codec, self.line.keys_type = media.codec, media.keys_type
-            self.line.connect(media.address, self._invite.source[0], control=media.control)
-            self.line.is_muted, self.line.is_deaf = not media.hears, media.is_held
-            self.line.heard_at = time.monotonic()
-            if media.is_held:
-                self._pacer.clear()
-        if media is not None or arrived.request.method == "INVITE":
-            response.text = self._describe()
+            text = write_answer(media, **ours, crypto=self.line.encryption.answer(media.crypto))
+            self._take_media(media)
+        elif arrived.request.method == "INVITE":
+            # Who asks without an offer gets one, and answers it in the ACK (RFC 3261, section 13.2.1).
+            keys = self.line.encryption.offer() if self._is_secret else []
+            spoken = self._media.codec if self._agreed.is_set() else None
+            text = write_offer(**ours, spoken=spoken, crypto=keys)
+            self._offered_in = self._dialog.remote_cseq
+        if text:
+            self._version += 1
+            response.text = text
             response.headers.set_single("Content-Type", "application/sdp")
         self._wire.answer(arrived, response, unanswered=self._lose)
 
-    def _describe(self) -> str:
-        text = write_answer(
-            self._media, host=self._here[0], port=self.line.port, session=self._session, version=self._version
-        )
-        self._version += 1
-        return text
+    def _take_media(self, media: Media) -> None:
+        self._media = media
+        self.line.codec, self.line.keys_type = media.codec, media.keys_type
+        self.line.connect(media.address, self._invite.source[0], control=media.control)
+        self.line.is_muted, self.line.is_deaf = not media.hears, media.is_held
+        self.line.heard_at = time.monotonic()
+        if media.is_held:
+            self._pacer.clear()
+
+    def _take_answer(self, request: SipRequest) -> None:
+        """Take in an ACK: it may answer an offer of ours."""
+        cseq = request.cseq
+        if self._offered_in is None or cseq is None or cseq.seq != self._offered_in:
+            return
+        self._offered_in = None
+        try:
+            spoken = self.codec if self._agreed.is_set() else None
+            media = read_offer(request.text, spoken=spoken, is_secret=self._is_secret)
+            self.line.encryption.take_answer(media.crypto)
+        except (NoCommonSound, NoCommonKey) as problem:
+            log.info("sip.no_common_sound", problem=str(problem))
+            if not self._agreed.is_set():  # otherwise all stays as it was
+                self._lose()
+            return
+        self._take_media(media)
+        if not self._agreed.is_set():
+            self._agree()
+
+    @property
+    def _is_secret(self) -> bool:
+        """Whether nobody else reads what both sides tell of keys."""
+        return self._hop.transport is Transport.TLS
 
     # --- what the peer asks ----------------------------------------------------------------------------------------
     def take(self, arrived: Arrived) -> None:
@@ -123,11 +183,18 @@ class SipLeg(Leg):
         request = arrived.request
         if not dialog_matches(self._dialog, request):
             self._refuse(arrived, 481, "Call Does Not Exist")
+        elif self._is_secret and arrived.hop.transport is not Transport.TLS:
+            # What was agreed in secret is not changed in the open.
+            if request.method != "ACK":
+                self._refuse(arrived, 403, "Forbidden")
         elif request.method == "ACK":
-            pass
+            self._take_answer(request)
         elif not remote_cseq_valid(self._dialog, request):
             self._refuse(arrived, 500, "Out Of Order")
         else:
+            is_same = arrived.hop.transport is self._hop.transport and arrived.source[0] == self._invite.source[0]
+            if self._hop.transport.is_stream and is_same:
+                self._hop = arrived.hop  # it may have connected anew
             match request.method:
                 case "BYE":
                     self._refuse(arrived, 200, "OK")
@@ -151,8 +218,13 @@ class SipLeg(Leg):
             response.headers.set_single("Min-SE", str(self._timer.shortest_seconds))
             self._wire.answer(arrived, response)
             return
+        if self._offered_in is not None and (request.body or request.method == "INVITE"):
+            self._refuse(arrived, 491, "Request Pending")
+            return
         try:
-            media = read_offer(request.text, spoken=self.codec) if request.body else None
+            media = None
+            if request.body:
+                media = read_offer(request.text, spoken=self.codec, is_secret=self._is_secret)
             self._timer.hear(request)
             self._answer_offer(arrived, media)
         except NoCommonSound as problem:
@@ -181,8 +253,7 @@ class SipLeg(Leg):
             self._transfer.set_result(int(status[1]))
 
     def _respond(self, arrived: Arrived, status: int, reason: str) -> SipResponse:
-        contact = f"<sip:{self._here[0]}:{self._here[1]}>"
-        response = self._dialog.create_response(arrived.request, status, reason, contact=contact)
+        response = self._dialog.create_response(arrived.request, status, reason, contact=self._contact)
         for route in arrived.request.headers.get("record-route"):
             response.headers.append("Record-Route", route)
         response.headers.set_single("Allow", ALLOW)
@@ -218,7 +289,7 @@ class SipLeg(Leg):
         update = self._request("UPDATE")
         self._timer.write_refresh(update)
         try:
-            answer = await self._wire.ask(update, self._invite.answer_to)
+            answer = await self._wire.ask(update, self._hop)
         except NoAnswer:
             self._lose()
             return
@@ -238,22 +309,23 @@ class SipLeg(Leg):
         await self._pacer.wait_until_sent()
 
     async def hang_up(self) -> None:
-        if not self._is_over:
+        if not self.is_over:
             self._end()
             await self._say_goodbye()
 
     async def transfer(self, number: str) -> None:
-        if self._is_over:
+        if self.is_over:
             raise TransferRefused("The caller is gone.")
-        host, port = self._invite.answer_to
-        target = number if number.startswith(("sip:", "sips:")) else f"sip:{number}@{host}:{port}"
+        is_address = number.startswith(("sip:", "sips:"))
+        at_peer = uri_at(self._hop.listens_at, self._hop.transport, user=number, is_sips=self._is_sips)
+        target = number if is_address else at_peer
         refer = self._request("REFER")
         refer.headers.set_single("Refer-To", f"<{target}>")
         refer.headers.set_single("Referred-By", f"<{self._dialog.local_uri}>")
         self._transfer = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(TRANSFER_SECONDS):
-                answer = await self._wire.ask(refer, self._invite.answer_to)
+                answer = await self._wire.ask(refer, self._hop)
                 status = await self._transfer if answer.status_code < 300 else answer.status_code
         except NoAnswer as problem:
             raise TransferRefused(str(problem)) from None
@@ -266,13 +338,13 @@ class SipLeg(Leg):
     # --- its end ---------------------------------------------------------------------------------------------------
     def _lose(self) -> None:
         """End a call whose other side does not answer: it gets a BYE all the same."""
-        if not self._is_over:
+        if not self.is_over:
             self._end()
             self._goodbye = asyncio.create_task(self._say_goodbye(), name="say goodbye")
 
     async def _say_goodbye(self) -> None:
         with contextlib.suppress(NoAnswer):
-            await self._wire.ask(self._request("BYE"), self._invite.answer_to)
+            await self._wire.ask(self._request("BYE"), self._hop)
 
     def _end(self) -> None:
         self._ended_at = time.monotonic()
@@ -281,12 +353,28 @@ class SipLeg(Leg):
         if self._transfer is not None and not self._transfer.done():
             self._transfer.set_result(200)  # whoever is put through hangs up on us
         self._pacer.clear()
+        self._agreed.set()
         self._events.put_nowait(None)
         for task in self._tasks:
             task.cancel()
 
     def _request(self, method: str) -> SipRequest:
         """Return a request of ours. It goes where the INVITE came from, which is the next hop and passes each NAT."""
-        request = self._dialog.create_request(method, via_host=self._here[0], via_port=self._here[1])
-        request.headers.set_single("Contact", f"<sip:{self._here[0]}:{self._here[1]}>")
+        transport = self._hop.transport
+        request = self._dialog.create_request(
+            method,
+            via_host=self._here.host,
+            via_port=self._here.port_of(transport),
+            via_transport=transport.value,
+        )
+        request.headers.set_single("Contact", self._contact)
         return request
+
+    @property
+    def _contact(self) -> str:
+        return f"<{self._here.uri(self._hop.transport, is_sips=self._is_sips)}>"
+
+
+def is_sips(request: SipRequest) -> bool:
+    """Return whether a request asks for TLS all the way."""
+    return request.uri.lower().startswith("sips:")

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+from collections.abc import Sequence
 
 from aiosipua import SdpMessage, SdpNegotiationError, negotiate_sdp, parse_sdp, serialize_sdp
 from aiosipua.sdp import MediaDescription
 
-from voice.telephony.sip.codecs import Codec, choose
+from voice.telephony.sip.codecs import OFFERED, Codec, choose
 from voice.telephony.sip.rtp import NOWHERE
+from voice.telephony.sip.srtp import Crypto, find_key
 
 KEYS = "telephone-event"
 HEARS = {"sendrecv", "recvonly"}
 SPEAKS = {"sendrecv", "sendonly"}
+PLAIN, ENCRYPTED = "RTP/AVP", "RTP/SAVP"
+OUR_KEYS_TYPES = {8_000: 101, 48_000: 102}
+"""Of pressed keys, by their clock, where the offer is ours."""
 
 
 class NoCommonSound(Exception):
@@ -35,14 +40,20 @@ class Media:
     speaks: bool
     """What it says to us otherwise is music for one who waits."""
     offer: SdpMessage
+    crypto: Crypto | None = None
+    """With which its sound is encrypted."""
 
     @property
     def is_held(self) -> bool:
         return not (self.hears and self.speaks)
 
 
-def read_offer(text: str, *, spoken: str | None = None) -> Media:
-    """Read an offer; `spoken` is the codec spoken so far.
+def read_offer(text: str, *, spoken: str | None = None, is_secret: bool = False) -> Media:
+    """Read an offer, or the answer to one of ours.
+
+    Args:
+        spoken: the codec spoken so far.
+        is_secret: whether it came over TLS: keys that others could read are none.
 
     Raises:
         NoCommonSound
@@ -54,8 +65,11 @@ def read_offer(text: str, *, spoken: str | None = None) -> Media:
     audio = offer.audio
     if audio is None or offer.rtp_address is None:
         raise NoCommonSound("no sound is offered")
-    if audio.proto != "RTP/AVP":
+    crypto = find_key(audio.attributes.get("crypto", [])) if is_secret else None
+    if audio.proto not in (PLAIN, ENCRYPTED):
         raise NoCommonSound(f"{audio.proto[:20]} is not spoken")
+    if audio.proto == ENCRYPTED and crypto is None:
+        raise NoCommonSound("no key of SRTP that we speak" if is_secret else "keys of SRTP are taken over TLS only")
     chosen = choose(audio, spoken=spoken)
     if chosen is None:
         raise NoCommonSound(f"{spoken} is not offered again" if spoken else "neither Opus nor G.711 is offered")
@@ -81,6 +95,7 @@ def read_offer(text: str, *, spoken: str | None = None) -> Media:
         hears=direction in HEARS and host != NOWHERE,
         speaks=direction in SPEAKS,
         offer=offer,
+        crypto=crypto,
     )
 
 
@@ -105,8 +120,8 @@ def _find_keys(audio: MediaDescription, codec: Codec) -> tuple[int | None, int]:
     return None, codec.clock_hz
 
 
-def write_answer(media: Media, *, host: str, port: int, session: int, version: int) -> str:
-    """Return our answer: where our sound comes from and goes to.
+def write_answer(media: Media, *, host: str, port: int, session: int, version: int, crypto: Sequence[str] = ()) -> str:
+    """Return our answer: where our sound comes from and goes to, and with which key.
 
     Raises:
         NoCommonSound
@@ -136,4 +151,39 @@ def write_answer(media: Media, *, host: str, port: int, session: int, version: i
         sound.attributes["fmtp"] = formats
     if media.control is None:
         sound.attributes["rtcp-mux"] = []
+    if crypto:
+        sound.attributes["crypto"] = list(crypto)
     return serialize_sdp(answer)
+
+
+def write_offer(
+    *, spoken: Codec | None = None, host: str, port: int, session: int, version: int, crypto: Sequence[str] = ()
+) -> str:
+    """Return an offer of ours, for a peer that asks for one; `spoken` is the codec spoken so far.
+
+    With keys it is for whoever can encrypt, and for others as it would be without (RFC 8643).
+    """
+    codecs = (spoken,) if spoken else OFFERED
+    clocks = {each.clock_hz for each in codecs} | {8_000}
+    keys = {OUR_KEYS_TYPES[clock_hz]: clock_hz for clock_hz in sorted(clocks)}
+    lines = [
+        "v=0",
+        f"o=- {session} {version} IN IP4 {host}",
+        "s=Warmline",
+        f"c=IN IP4 {host}",
+        "t=0 0",
+        f"m=audio {port} {PLAIN} {' '.join(str(each) for each in [*(one.payload_type for one in codecs), *keys])}",
+        *(f"a=rtpmap:{each.payload_type} {each.rtpmap}" for each in codecs),
+        *(f"a=fmtp:{each.payload_type} {each.fmtp}" for each in codecs if each.fmtp),
+        *(f"a=rtpmap:{number} {KEYS}/{clock_hz}" for number, clock_hz in keys.items()),
+        *(f"a=fmtp:{number} 0-15" for number in keys),
+        *(f"a=crypto:{line}" for line in crypto),
+        "a=ptime:20",
+        "a=sendrecv",
+    ]
+    return "\r\n".join([*lines, ""])
+
+
+def unanswered() -> Media:
+    """Return what is known of the other side before it has answered an offer of ours: it hears nothing yet."""
+    return read_offer(write_offer(host=NOWHERE, port=9, session=0, version=0))

@@ -7,6 +7,7 @@ import ipaddress
 from typing import Self
 
 from config import env
+from voice.telephony.sip.hops import Transport
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -14,6 +15,16 @@ class SipOptions:
     host: str
     """IPv4 address that is listened on, for SIP and for sound; empty: no SIP."""
     port: int
+    transports: frozenset[Transport]
+    """What is listened on: UDP and TCP at `port`, TLS at `tls_port`."""
+    tls_port: int
+    tls_certificate: str
+    """Path of a chain in PEM; empty: nobody reaches us over TLS."""
+    tls_key: str
+    tls_ca: str
+    """Path of the authorities that are believed in the place of the system's where we connect."""
+    max_connections: int
+    """Over TCP and TLS together."""
     public_address: str
     """IPv4 address that peers are told."""
     rtp_ports: range
@@ -45,9 +56,20 @@ class SipOptions:
                     "SIP_PUBLIC_ADDRESS must be the address at which peers reach this machine: "
                     f"{public_address} is where it listens."
                 )
+        certificate, key = env.text("SIP_TLS_CERTIFICATE", ""), env.text("SIP_TLS_KEY", "")
+        if bool(certificate) != bool(key):
+            raise env.ConfigurationError(
+                "SIP_TLS_CERTIFICATE and SIP_TLS_KEY are paths of files: set both, or neither."
+            )
         return cls(
             host=host,
             port=env.integer("SIP_PORT", 5060),
+            transports=_read_transports(env.words("SIP_TRANSPORTS"), has_certificate=bool(certificate)),
+            tls_port=env.integer("SIP_TLS_PORT", 5061),
+            tls_certificate=certificate,
+            tls_key=key,
+            tls_ca=env.text("SIP_TLS_CA", ""),
+            max_connections=env.integer("SIP_MAX_CONNECTIONS", 256),
             public_address=public_address,
             rtp_ports=_read_ports(env.text("SIP_RTP_PORTS", "16384-16583")),
             allowed_peers=tuple(env.words("SIP_ALLOWED_PEERS")),
@@ -64,6 +86,17 @@ def _require_address(name: str, value: str) -> ipaddress.IPv4Address:
         return ipaddress.IPv4Address(value)
     except ValueError:
         raise env.ConfigurationError(f"{name} must be an IPv4 address, not {value!r}.") from None
+
+
+def _read_transports(names: list[str], *, has_certificate: bool) -> frozenset[Transport]:
+    """Return those that are named; without a name all that can be."""
+    try:
+        found = frozenset(Transport(name.upper()) for name in names)
+    except ValueError:
+        raise env.ConfigurationError("SIP_TRANSPORTS are some of udp, tcp and tls, with commas between.") from None
+    if Transport.TLS in found and not has_certificate:
+        raise env.ConfigurationError("SIP_TRANSPORTS has tls, which needs SIP_TLS_CERTIFICATE and SIP_TLS_KEY.")
+    return found or frozenset(each for each in Transport if has_certificate or each is not Transport.TLS)
 
 
 def _read_ports(value: str) -> range:

@@ -17,17 +17,23 @@ from prometheus_client import Gauge
 
 from config import env
 from voice.telephony.sip.door import Door
+from voice.telephony.sip.hops import Here, Hop, Transport
 from voice.telephony.sip.options import SipOptions
-from voice.telephony.sip.wire import Address, NoAnswer, SipWire
+from voice.telephony.sip.wire import NoAnswer, SipWire
 
 log = structlog.get_logger(__name__)
 
 REGISTERED = Gauge("warmline_sip_registered", "Whether a registrar knows where we are.", ["registrar"])
-FORM = re.compile(r"sip:([^@:;\s]+)@([^@:;\s]+)(?::(\d+))?(?:;number=(\+[1-9]\d{6,14}))?")
+FORM = re.compile(
+    r"(?P<scheme>sips?):(?P<user>[^@:;\s]+)@(?P<host>[^@:;\s]+)(?::(?P<port>\d{1,5}))?"
+    r"(?:;transport=(?P<transport>udp|tcp|tls))?(?:;number=(?P<number>\+[1-9]\d{6,14}))?"
+)
 EXPIRES_SECONDS = 300
 SHORTEST_SECONDS = 10
 AGAIN_SECONDS = 30.0
 """After a refusal, or none at all."""
+RECONNECT_SECONDS = 1.0
+"""After the connection to it was lost, on which it would call us."""
 GOODBYE_SECONDS = 1.0
 
 
@@ -37,11 +43,13 @@ class NotRegistered(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Registrar:
-    """An entry of SIP_REGISTER: sip:USER@HOST:PORT;number=NUMBER, with USER's password in SIP_PASSWORDS."""
+    """An entry of SIP_REGISTER: sip:USER@HOST:PORT;transport=tls;number=NUMBER. SIP_PASSWORDS has USER's password."""
 
     user: str
     host: str
     port: int
+    transport: Transport
+    is_sips: bool
     number: str
     """What it calls us by, which is the number that it then dials; without one, USER."""
     password: str = dataclasses.field(repr=False)
@@ -57,19 +65,26 @@ class Registrar:
             match = FORM.fullmatch(entry)
             if match is None:
                 raise env.ConfigurationError(
-                    f"SIP_REGISTER must be like sip:USER@HOST:PORT;number=+1..., not {entry!r}."
+                    f"SIP_REGISTER must be like sip:USER@HOST:PORT;transport=tcp;number=+1..., not {entry!r}."
                 )
-            user, host, port, number = match.groups()
+            user, is_sips = match["user"], match["scheme"] == "sips"
+            transport = Transport((match["transport"] or ("tls" if is_sips else "udp")).upper())
+            if is_sips and transport is not Transport.TLS:
+                raise env.ConfigurationError(f"SIP_REGISTER has sips, which goes over TLS: {entry!r}.")
+            if transport is Transport.UDP and Transport.UDP not in options.transports:
+                raise env.ConfigurationError(f"SIP_REGISTER goes over UDP, which SIP_TRANSPORTS leaves out: {entry!r}.")
             if user not in options.passwords:
                 raise env.ConfigurationError(f"SIP_REGISTER names {user}, who has no password in SIP_PASSWORDS.")
-            found.append(cls(user, host, int(port or 5060), number or user, options.passwords[user]))
+            port = int(match["port"] or transport.default_port)
+            number = match["number"] or user
+            found.append(cls(user, match["host"], port, transport, is_sips, number, options.passwords[user]))
         return found
 
 
 class Registration:
     """Of one registrar."""
 
-    def __init__(self, wire: SipWire, door: Door, registrar: Registrar, *, here: Address) -> None:
+    def __init__(self, wire: SipWire, door: Door, registrar: Registrar, *, here: Here) -> None:
         self._wire = wire
         self._door = door
         self._registrar = registrar
@@ -77,6 +92,7 @@ class Registration:
         self._call_id = secrets.token_hex(16)
         self._tag = secrets.token_hex(8)
         self._sequence = 0
+        self._hop: Hop | None = None
         self._gauge = REGISTERED.labels(f"{registrar.user}@{registrar.host}")
 
     async def keep(self) -> None:
@@ -86,7 +102,7 @@ class Registration:
                 try:
                     seconds = await self._register(EXPIRES_SECONDS)
                     self._gauge.set(1)
-                    await asyncio.sleep(max(SHORTEST_SECONDS, seconds) / 2)
+                    await self._rest(max(SHORTEST_SECONDS, seconds) / 2)
                 except (NotRegistered, NoAnswer, OSError) as problem:
                     self._gauge.set(0)
                     log.warning("sip.not_registered", registrar=self._registrar.host, problem=str(problem))
@@ -96,6 +112,17 @@ class Registration:
                 async with asyncio.timeout(GOODBYE_SECONDS):
                     await self._register(0)
             raise
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long, or until the connection is lost on which it would call us."""
+        if self._hop is None or not self._hop.transport.is_stream:
+            await asyncio.sleep(seconds)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wire.streams.wait_until_lost(self._hop)
+                self._gauge.set(0)
+                await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _register(self, seconds: int) -> int:
         """Register for so long, and return for how long it is.
@@ -108,10 +135,11 @@ class Registration:
             registrar.host, registrar.port, family=socket.AF_INET, type=socket.SOCK_DGRAM
         )
         address = str(found[0][4][0]), registrar.port
+        hop = self._hop = Hop(registrar.transport, address, address, registrar.host)
         if self._door.find(address[0]) is None:
             raise NotRegistered(f"{address[0]} is not one of SIP_ALLOWED_PEERS: its answer would not be heard")
         request = self._write(seconds)
-        answer = await self._wire.ask(request, address)
+        answer = await self._wire.ask(request, hop)
         if answer.status_code in (401, 407):
             proof = answer_challenge(
                 SipDigestAuth(registrar.user, registrar.password), answer, answer.status_code, "REGISTER", request.uri
@@ -120,23 +148,24 @@ class Registration:
                 raise NotRegistered("its challenge is of a kind that is not known here")
             request = self._write(seconds)
             request.headers.set_single(*proof)
-            answer = await self._wire.ask(request, address)
+            answer = await self._wire.ask(request, hop)
         if answer.status_code != 200:
             raise NotRegistered(f"it said {answer.status_code}")
         return self._read_expires(answer, seconds)
 
     def _write(self, seconds: int) -> SipRequest:
-        registrar, here = self._registrar, f"{self._here[0]}:{self._here[1]}"
+        registrar, scheme = self._registrar, "sips" if self._registrar.is_sips else "sip"
+        contact = self._here.uri(registrar.transport, user=registrar.number, is_sips=registrar.is_sips)
         self._sequence += 1
-        who = f"<sip:{registrar.user}@{registrar.host}>"
-        request = SipRequest(method="REGISTER", uri=f"sip:{registrar.host}:{registrar.port}")
+        who = f"<{scheme}:{registrar.user}@{registrar.host}>"
+        request = SipRequest(method="REGISTER", uri=f"{scheme}:{registrar.host}:{registrar.port}")
         for name, value in {
-            "Via": f"SIP/2.0/UDP {here};branch=z9hG4bK{secrets.token_hex(8)};rport",
+            "Via": f"{self._here.via(registrar.transport)};branch=z9hG4bK{secrets.token_hex(8)};rport",
             "From": f"{who};tag={self._tag}",
             "To": who,
             "Call-ID": self._call_id,
             "CSeq": f"{self._sequence} REGISTER",
-            "Contact": f"<sip:{registrar.number}@{here}>",
+            "Contact": f"<{contact}>",
             "Expires": str(seconds),
             "Max-Forwards": "70",
         }.items():

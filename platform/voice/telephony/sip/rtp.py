@@ -22,6 +22,7 @@ from voice.telephony.opus import OpusPacket
 from voice.telephony.sip.codecs import Codec
 from voice.telephony.sip.keys import DIGITS, Keypad, Way
 from voice.telephony.sip.rtcp import Rtcp, is_rtcp
+from voice.telephony.sip.srtp import Encryption
 from voice.telephony.tones import Tones
 
 HEADER = struct.Struct("!BBHLL")
@@ -47,6 +48,8 @@ class RtpLine(asyncio.DatagramProtocol):
         self.heard_at = time.monotonic()
         self.codec = codec
         self.keys_type = keys_type
+        self.encryption = Encryption()
+        """Of the sound."""
         self._hear = hear
         self._keypad = Keypad()
         self._tones: Tones | None = None
@@ -121,14 +124,16 @@ class RtpLine(asyncio.DatagramProtocol):
             return
         at = time.monotonic()
         now = self._sent_time + int((at - self._sent_at) * self.codec.clock_hz) & 0xFFFFFFFF
-        transport.sendto(self.rtcp.write(now, at, goodbye=goodbye), to)
+        transport.sendto(self.encryption.protect_control(self.rtcp.write(now, at, goodbye=goodbye)), to)
 
     def hear_control(self, data: bytes, address: Any) -> None:
         """Take in RTCP, on whichever port it came."""
         if address[0] in self._hosts | self._control_hosts and is_rtcp(data) and len(data) <= LONGEST_PACKET_BYTES:
+            if (plain := self.encryption.unprotect_control(data)) is None:
+                return
             if not self._shares_port:
                 self._control_to = address[:2]
-            self.rtcp.read(data, time.monotonic(), clock_hz=self.codec.clock_hz)
+            self.rtcp.read(plain, time.monotonic(), clock_hz=self.codec.clock_hz)
 
     # --- in --------------------------------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -138,7 +143,10 @@ class RtpLine(asyncio.DatagramProtocol):
         if self._shares_port and is_rtcp(data):
             self.hear_control(data, address)
             return
-        if address[0] not in self._hosts or (packet := _read(data)) is None:
+        if address[0] not in self._hosts or len(data) > LONGEST_PACKET_BYTES:
+            return
+        plain = self.encryption.unprotect(data)
+        if plain is None or (packet := _read(plain)) is None:
             return
         payload_type, sequence, timestamp, source, payload = packet
         if payload_type not in (self.codec.payload_type, self.keys_type) and not payload_type == 13:
@@ -202,7 +210,7 @@ class RtpLine(asyncio.DatagramProtocol):
         self._begins = False
         self.rtcp.sent(len(payload))
         header = HEADER.pack(VERSION, self.codec.payload_type | mark, self._sent, self._sent_time, self._ssrc)
-        self._transport.sendto(header + payload, self._to)
+        self._transport.sendto(self.encryption.protect(header + payload), self._to)
 
 
 class _Control(asyncio.DatagramProtocol):

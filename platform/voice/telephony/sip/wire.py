@@ -1,4 +1,4 @@
-"""SIP over UDP: messages in and out, once each (RFC 3261, section 17). What they mean is the endpoint's.
+"""SIP messages in and out, once each (RFC 3261, section 17), over UDP and streams. What they mean is the endpoint's.
 
 Messages are aiosipua's. Its own transactions do not know a request that comes twice, and let go of an answer that got
 lost; so both are here. Memory is bounded: a flood makes us forget sooner.
@@ -12,20 +12,21 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable
+from ssl import SSLContext
 from typing import Any, cast
 
 import structlog
 from aiosipua import SipMessage, SipRequest, SipResponse, parse_via, stringify_via
 
 from voice.telephony.sip.door import DROPPED, Door, Peer
+from voice.telephony.sip.framing import LONGEST_MESSAGE_BYTES
+from voice.telephony.sip.hops import Address, Hop, Transport
+from voice.telephony.sip.streams import Streams
 
 log = structlog.get_logger(__name__)
 # It would write a line for each body that is shorter than was said: who floods us would flood the log.
 logging.getLogger("aiosipua").setLevel(logging.ERROR)
 
-Address = tuple[str, int]
-
-LONGEST_MESSAGE_BYTES = 16_384
 SHORTEST_MESSAGE_BYTES = 16
 """Less keeps a NAT open, and says nothing."""
 T1_SECONDS, T2_SECONDS = 0.5, 4.0
@@ -49,7 +50,8 @@ class Arrived:
     request: SipRequest
     peer: Peer
     source: Address
-    answer_to: Address
+    hop: Hop
+    """Where it is answered, and its dialog's requests go."""
     key: tuple[Any, ...]
 
 
@@ -59,16 +61,14 @@ class _Remembered:
     answer: bytes | None = None
 
 
-class SipWire(asyncio.DatagramProtocol):
-    def __init__(self, door: Door, take: Callable[[Arrived], None]) -> None:
-        self._door = door
-        self._take = take
-        self._transport: asyncio.DatagramTransport | None = None
-        self._remembered: collections.OrderedDict[tuple[Any, ...], _Remembered] = collections.OrderedDict()
-        self._unacknowledged: dict[tuple[str, str], asyncio.TimerHandle] = {}
-        self._asked: dict[tuple[str, str], asyncio.Future[SipResponse]] = {}
+class Datagrams(asyncio.DatagramProtocol):
+    """The socket of SIP over UDP."""
 
-    # --- in --------------------------------------------------------------------------------------------------------
+    def __init__(self, door: Door, hear: Callable[[bytes, Peer, Transport, Address], None]) -> None:
+        self._door = door
+        self._hear = hear
+        self._transport: asyncio.DatagramTransport | None = None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
 
@@ -76,18 +76,45 @@ class SipWire(asyncio.DatagramProtocol):
         peer = self._door.find(address[0])
         if peer is None:
             DROPPED.labels("stranger").inc()
-            return
-        if not peer.may_send():
+        elif not peer.may_send():
             DROPPED.labels("flood").inc()
-            return
-        if len(data) < SHORTEST_MESSAGE_BYTES:
-            return
+        elif len(data) >= SHORTEST_MESSAGE_BYTES:
+            self._hear(data, peer, Transport.UDP, address[:2])
+
+    def send(self, data: bytes, to: Address) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.sendto(data, to)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+class SipWire:
+    def __init__(
+        self,
+        door: Door,
+        take: Callable[[Arrived], None],
+        *,
+        most_connections: int,
+        certificate: SSLContext | None = None,
+    ) -> None:
+        self.datagrams = Datagrams(door, self.hear)
+        self.streams = Streams(door, self.hear, most=most_connections, certificate=certificate)
+        self._take = take
+        self._remembered: collections.OrderedDict[tuple[Any, ...], _Remembered] = collections.OrderedDict()
+        self._unacknowledged: dict[tuple[str, str], asyncio.TimerHandle] = {}
+        self._asked: dict[tuple[str, str], asyncio.Future[SipResponse]] = {}
+
+    # --- in --------------------------------------------------------------------------------------------------------
+    def hear(self, data: bytes, peer: Peer, transport: Transport, source: Address) -> None:
+        """Take in a message of a peer's that may send one."""
         try:
             message = _read(data)
-            arrived = self._arrive(message, peer, address[:2]) if isinstance(message, SipRequest) else None
+            arrived = self._arrive(message, peer, transport, source) if isinstance(message, SipRequest) else None
         except (ValueError, LookupError, UnboundLocalError) as problem:  # the last: a Via without a slash
             DROPPED.labels("malformed").inc()
-            log.debug("sip.malformed", source=address[0], problem=str(problem)[:100])
+            log.debug("sip.malformed", source=source[0], problem=str(problem)[:100])
             return
         try:
             if arrived is not None:
@@ -95,13 +122,15 @@ class SipWire(asyncio.DatagramProtocol):
             elif isinstance(message, SipResponse):
                 self._hear_answer(message)
         except Exception:
-            log.exception("sip.failed", source=address[0])
+            log.exception("sip.failed", source=source[0])
 
-    def _arrive(self, request: SipRequest, peer: Peer, source: Address) -> Arrived:
+    def _arrive(self, request: SipRequest, peer: Peer, transport: Transport, source: Address) -> Arrived:
         """Write into the topmost Via where it came from (RFC 3581), so that the answer finds back."""
         vias = list(request.headers.get("via"))
         via = parse_via(vias[0])
-        answer_to = source if "rport" in via.params else (source[0], via.port or 5060)
+        listens_at = source[0], via.port or transport.default_port
+        answers_at = source if transport.is_stream or "rport" in via.params else listens_at
+        hop = Hop(transport, answers_at, listens_at if transport.is_stream else answers_at, via.host)
         via.params["received"] = source[0]
         if "rport" in via.params:
             via.params["rport"] = str(source[1])
@@ -112,9 +141,7 @@ class SipWire(asyncio.DatagramProtocol):
         assert cseq is not None
         if cseq.method.upper() != request.method or not 0 <= cseq.seq < 1 << 31:
             raise ValueError("CSeq is of another method, or out of its range")
-        return Arrived(
-            request, peer, source, answer_to, (via.branch, request.call_id, cseq.seq, request.method, source)
-        )
+        return Arrived(request, peer, source, hop, (via.branch, request.call_id, cseq.seq, request.method, source))
 
     def _hear_request(self, arrived: Arrived) -> None:
         if arrived.request.method == "ACK":
@@ -124,7 +151,7 @@ class SipWire(asyncio.DatagramProtocol):
         known = self._remembered.get(arrived.key)
         if known is not None:
             if known.answer is not None:
-                self._send(known.answer, arrived.answer_to)
+                self._send(known.answer, arrived.hop)
             return
         now = time.monotonic()
         while self._remembered and (
@@ -146,9 +173,11 @@ class SipWire(asyncio.DatagramProtocol):
         data = bytes(response)
         if (known := self._remembered.get(arrived.key)) is not None:
             known.answer = data
-        self._send(data, arrived.answer_to)
+        self._send(data, arrived.hop)
         if arrived.request.method != "INVITE" or response.status_code < 200:
             return
+        if response.status_code >= 300 and arrived.hop.transport.is_stream:
+            return  # it arrives by itself; a 2xx is for the far end, which other hops may lie before
         # A crowd that is refused and says nothing more must not keep those who are answered from hearing so.
         if response.status_code < 300 or len(self._unacknowledged) < MOST_UNACKNOWLEDGED:
             self.stop_repeating(arrived.request)
@@ -164,7 +193,7 @@ class SipWire(asyncio.DatagramProtocol):
             if time.monotonic() >= until:
                 unanswered()
                 return
-            self._send(data, arrived.answer_to)
+            self._send(data, arrived.hop)
             self._repeat(arrived, data, min(2 * after_seconds, T2_SECONDS), until, unanswered)
 
         self._unacknowledged[key] = asyncio.get_running_loop().call_later(after_seconds, again)
@@ -174,7 +203,7 @@ class SipWire(asyncio.DatagramProtocol):
         if (waiting := self._unacknowledged.pop(_of_invite(request), None)) is not None:
             waiting.cancel()
 
-    async def ask(self, request: SipRequest, to: Address, *, seconds: float = GIVE_UP_SECONDS) -> SipResponse:
+    async def ask(self, request: SipRequest, to: Hop, *, seconds: float = GIVE_UP_SECONDS) -> SipResponse:
         """Send a request of ours until its final answer comes, and return that.
 
         Raises:
@@ -183,7 +212,7 @@ class SipWire(asyncio.DatagramProtocol):
         key = request.via[0].branch or "", request.method
         asked = self._asked[key] = asyncio.get_running_loop().create_future()
         data = bytes(request)
-        wait_seconds, until = T1_SECONDS, time.monotonic() + seconds
+        wait_seconds, until = seconds if to.transport.is_stream else T1_SECONDS, time.monotonic() + seconds
         try:
             while (left := until - time.monotonic()) > 0:
                 self._send(data, to)
@@ -195,15 +224,17 @@ class SipWire(asyncio.DatagramProtocol):
         finally:
             del self._asked[key]
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for waiting in self._unacknowledged.values():
             waiting.cancel()
-        if self._transport is not None:
-            self._transport.close()
+        self.datagrams.close()
+        await self.streams.close()
 
-    def _send(self, data: bytes, to: Address) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.sendto(data, to)
+    def _send(self, data: bytes, to: Hop) -> None:
+        if to.transport.is_stream:
+            self.streams.send(data, to)
+        else:
+            self.datagrams.send(data, to.address)
 
 
 def _of_invite(request: SipRequest) -> tuple[str, str]:
