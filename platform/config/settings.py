@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from config import env
@@ -213,9 +214,9 @@ USE_TZ = True
 USE_I18N = False
 STATIC_URL = "/static/"
 STATIC_ROOT = STATE_DIR / "static"
-STORAGES = {
+STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": STATE_DIR / "files"}},
-    # What was heard in calls, encrypted. Any storage that can list a folder will do, one over S3 for instance.
+    # What was heard in calls, encrypted. Any storage that can list a folder will do; content.object_store is one.
     "recordings": {
         "BACKEND": env.text("RECORDINGS_STORAGE", "django.core.files.storage.FileSystemStorage"),
         "OPTIONS": env.document("RECORDINGS_STORAGE_OPTIONS")
