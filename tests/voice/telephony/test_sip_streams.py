@@ -203,6 +203,7 @@ def test_who_begins_and_does_not_end_is_closed(sip: SipTelephony, certificate: C
 
 
 def test_one_address_has_its_share_of_connections_and_the_longest_idle_makes_room(sip: SipTelephony) -> None:
+    wait_until(lambda: sip.count("warmline_sip_connections") == 0, what="the end of others' connections")
     with contextlib.ExitStack() as all_of_them:
         peers = []
         for _ in range(MOST // 4 + 1):
