@@ -106,8 +106,8 @@ class StreamLeg(Leg):
         self._head, _, self._tail = dialect.media.replace("STREAM", stream_id).partition("PAYLOAD")
         self._mark_message = dialect.mark.replace("STREAM", stream_id)
         self._clear_message = dialect.clear.replace("STREAM", stream_id)
-        self._piece_samples = 0
-        """Of each piece of the caller's sound, as the first one tells."""
+        self._newest: tuple[int, int, int] | None = None
+        """Of the caller's newest piece of sound: its number, and where it begins and ends."""
         self._trim = Trim()
         self._sent = self._heard = 0
         """Frames, of which the carrier has the first and has played the second."""
@@ -164,15 +164,25 @@ class StreamLeg(Leg):
         return None
 
     def _read_sound(self, media: dict[str, Any]) -> Sound | None:
-        """Return a piece of the caller's sound. Its place is its number's: carriers round their times."""
+        """Return a piece of the caller's sound. Its number tells its place: carriers round their times."""
         if media.get("track", "inbound") != "inbound":
             return None
         number = int(media["chunk"])
         payload = base64.b64decode(media["payload"], validate=True)
         if not 0 < len(payload) <= LONGEST_PIECE_BYTES:
             raise NotAStream("a piece of sound is empty or too long")
-        self._piece_samples = self._piece_samples or len(payload)
-        return Sound(number, number * self._piece_samples, self._start.law.decode(payload), time.monotonic())
+        return Sound(number, self._place(number, len(payload)), self._start.law.decode(payload), time.monotonic())
+
+    def _place(self, number: int, length: int) -> int:
+        """Return where a piece begins. Lengths may change within a call: what lies between two pieces is as long as
+        the one that comes later.
+        """
+        newest, begin, end = self._newest or (number - 1, 0, number * length)
+        if number <= newest:
+            return begin - (newest - number) * length
+        position = end + (number - newest - 1) * length
+        self._newest = number, position, position + length
+        return position
 
     def _hear_mark(self, name: str) -> None:
         """Take in that all before a mark was played, or was forgotten with it."""
