@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import uuid
 from typing import Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import structlog
 from channels.layers import get_channel_layer
@@ -67,8 +67,8 @@ class Telephony:
 
     async def take_stream(self, connection: ServerConnection) -> None:
         """Serve one WebSocket of a carrier's until its call is over."""
-        address = urlsplit(connection.request.path if connection.request else "")
-        hosted = CARRIERS.get(address.path.strip("/"))
+        path, _, query = (connection.request.path if connection.request else "").partition("?")
+        hosted = CARRIERS.get(path.strip("/"))
         # Strangers who open streams and say nothing must not keep callers out, nor without end.
         is_full = self.calls >= self.limits.max_calls or self._connections >= 4 * self.limits.max_calls
         if hosted is None or self.is_draining or is_full:
@@ -78,7 +78,7 @@ class Telephony:
             return
         self._connections += 1
         try:
-            await self._hold_stream(connection, hosted.dialect, dict(parse_qsl(address.query)))
+            await self._hold_stream(connection, hosted.dialect, dict(parse_qsl(query)))
         finally:
             self._connections -= 1
 

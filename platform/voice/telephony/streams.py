@@ -41,6 +41,8 @@ LAWS = {"audio/x-mulaw": PCMU, "PCMU": PCMU, "PCMA": PCMA}
 """What carriers call the sound that they may bring. What is brought to them is mu-law always, as is asked for."""
 ALL_CLEARED = "all cleared"
 """Stands among the marks for what the carrier was told to forget, where it says that it did."""
+NOT_OF_ITS_FORM = (LookupError, ValueError, TypeError, AttributeError, OverflowError)
+"""What reading a message raises that holds something else than it should. JSON may hold an infinity."""
 
 
 class NotAStream(Exception):
@@ -70,7 +72,10 @@ async def started(connection: ServerConnection, dialect: Dialect) -> Started:
                 document = _read(await connection.recv())
                 match document.get("event"):
                     case "start":
-                        return _read_start(document, dialect)
+                        try:
+                            return _read_start(document, dialect)
+                        except NOT_OF_ITS_FORM as problem:
+                            raise NotAStream(f"the start is not of its form: {problem}") from None
                     case "connected":
                         continue
                     case other:
@@ -127,7 +132,7 @@ class StreamLeg(Leg):
                     if document.get("event") == "stop":
                         break
                     event = self._read_event(document)
-                except (NotAStream, LookupError, ValueError, TypeError, AttributeError):
+                except (NotAStream, *NOT_OF_ITS_FORM):
                     self._malformed += 1
                     if self._malformed > MOST_MALFORMED:
                         log.warning("stream.malformed", call=self._start.call_ref)

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from websockets.asyncio.client import connect as connect_async
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from websockets.sync.client import connect
 
 from provisioning.models import CostEntry
@@ -297,6 +297,35 @@ def test_a_stranger_at_the_streams_door_is_let_go(exchange: Exchange, carrier: s
         with pytest.raises(ConnectionClosed):
             stranger.recv(timeout=5)
     assert exchange[1].health()["calls"] == 0
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        '{"mediaFormat": "x"}',
+        '{"mediaFormat": {"encoding": []}}',
+        '{"mediaFormat": {"sampleRate": "x"}}',
+        '{"mediaFormat": {"sampleRate": Infinity}}',
+        '{"customParameters": [1]}',
+        "5",
+    ],
+)
+def test_a_start_of_any_form_is_no_error_of_ours(exchange: Exchange, start: str) -> None:
+    before = exchange[1].log
+    with connect(f"{exchange[1].url}/twilio", compression=None, proxy=None) as stranger:
+        stranger.send(f'{{"event": "start", "start": {start}}}')
+        with pytest.raises(ConnectionClosedOK):
+            stranger.recv(timeout=5)
+    assert "Traceback" not in exchange[1].log.removeprefix(before)
+
+
+def test_a_strangers_address_is_no_error_of_ours(exchange: Exchange) -> None:
+    with (
+        connect(f"{exchange[1].url}//[nobody?leg=%5B", compression=None, proxy=None) as stranger,
+        pytest.raises(ConnectionClosedError) as closed,
+    ):
+        stranger.recv(timeout=5)
+    assert closed.value.rcvd is not None and closed.value.rcvd.reason == "unknown"
 
 
 def test_a_law_and_longer_pieces_are_heard_as_they_come() -> None:
