@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 from websockets.asyncio.client import connect as connect_async
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
@@ -218,6 +219,32 @@ def test_what_the_carrier_did_not_sign_is_refused(
     assert post(url, form, {} if forgery == "no signature" else headers)[0] == 403
     with enter_tenant(acme.id):
         assert not TelephoneLeg.objects.exists()
+
+
+@pytest.mark.parametrize("carrier", ["telnyx"])
+@pytest.mark.parametrize("oddity", ["multipart", "JSON", "a long time", "a long duration", "a NUL"])
+def test_what_strangers_post_is_no_error_of_ours(
+    exchange: Exchange, number_of: Connect, tmp_path: Path, oddity: str
+) -> None:
+    number_of("whistle")
+    stand_in = telnyx_stand_in.STAND_IN(tmp_path)
+    url = f"{exchange[2].url}/telephone/telnyx/voice/"
+    form = ring(stand_in)
+    form.update({"a long duration": {"CallDuration": "9" * 5000}, "a NUL": {"To": "\0"}}.get(oddity, {}))
+    headers = stand_in.sign(url, {})
+    if oddity == "a long time":
+        headers["Telnyx-Timestamp"] = "9" * 5000
+    body, content_type = urllib.parse.urlencode(form).encode(), "application/x-www-form-urlencoded"
+    if oddity == "multipart":
+        content_type = MULTIPART_CONTENT
+        body = encode_multipart(BOUNDARY, form)
+    elif oddity == "JSON":
+        body, content_type = json.dumps(form).encode(), "application/json"
+    request = urllib.request.Request(url, body, {**headers, "Content-Type": content_type})
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(request, timeout=10)
+    with refusal.value:
+        assert refusal.value.code == 403
 
 
 @at_each_carrier
