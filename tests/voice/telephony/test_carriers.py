@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from django.test import RequestFactory
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 from websockets.asyncio.client import connect as connect_async
 from websockets.asyncio.server import ServerConnection, serve
@@ -29,6 +30,7 @@ from websockets.sync.client import connect
 from provisioning.models import CostEntry
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
+from tests.carriers import signalwire as signalwire_stand_in
 from tests.carriers import telnyx as telnyx_stand_in
 from tests.carriers.calls import Call
 from tests.carriers.network import StandIn
@@ -219,6 +221,16 @@ def test_what_the_carrier_did_not_sign_is_refused(
     assert post(url, form, {} if forgery == "no signature" else headers)[0] == 403
     with enter_tenant(acme.id):
         assert not TelephoneLeg.objects.exists()
+
+
+def test_without_a_signing_key_nothing_is_signed(acme: Tenant) -> None:
+    url, form = "https://web.example.com/telephone/signalwire/voice/", {"To": NUMBER}
+    request = RequestFactory().post(url, form, headers=signalwire_stand_in.sign(url, form, "None"))
+    with enter_tenant(acme.id):
+        account = CarrierAccount(tenant=acme, carrier="signalwire", token="t" * 20, signing_key=None)
+        assert not CARRIERS["signalwire"].is_signed(account, request, url)
+        account.signing_key = "None"
+        assert CARRIERS["signalwire"].is_signed(account, request, url)
 
 
 @pytest.mark.parametrize("carrier", ["telnyx"])
