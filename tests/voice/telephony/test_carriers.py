@@ -223,6 +223,41 @@ def test_what_the_carrier_did_not_sign_is_refused(
         assert not TelephoneLeg.objects.exists()
 
 
+@at_each_carrier
+def test_what_is_said_of_another_call_changes_no_placed_one(
+    exchange: Exchange, peer: CarrierProcess, acme: Tenant, number_of: Connect, tmp_path: Path
+) -> None:
+    """Telnyx signs no address, and some carriers tell of a person put through to at the address of the caller."""
+    _, agent = number_of("whistle")
+    stand_in = STAND_INS[peer.carrier].STAND_IN(tmp_path)
+    person = "+14155550199"
+    of = {"carrier": peer.carrier, "direction": "outbound", "our_number": NUMBER, "agent": agent}
+    with enter_tenant(acme.id):
+        leg = TelephoneLeg.objects.create(other_number=CALLER, carrier_ref="a request", **of)
+        TelephoneLeg.objects.create(other_number=CALLER, carrier_ref="another", **of)
+
+    def say(name: str, ref: str, status: str, *, to: str = CALLER) -> tuple[str, str]:
+        """Return the leg's status after a webhook at its address, and what that answered."""
+        call = Call(sid=ref, from_number=NUMBER, to_number=to, steps=[], status=status)
+        form = stand_in.form(call)
+        url = f"{exchange[2].url}/telephone/{peer.carrier}/{name}/{leg.pk}/"
+        code, document = post(url, form, stand_in.sign(url, form))
+        assert code in (200, 204)
+        with enter_tenant(acme.id):
+            leg.refresh_from_db()
+        return leg.status, document
+
+    for other in ({"ref": "a child", "to": person}, {"ref": "another"}):
+        status, document = say("answered", status="in-progress", **other)
+        assert status == "ringing" and "Stream" not in document
+        assert say("status", status="completed", **other)[0] == "ringing"
+    assert "<Stream" in say("answered", "its own", "in-progress")[1] and leg.carrier_ref == "its own"
+    for other in ({"ref": "a child", "to": person}, {"ref": "a child"}, {"ref": "another"}):
+        assert say("status", status="completed", **other)[0] == "answered"
+        assert "Stream" not in say("answered", status="in-progress", **other)[1]
+    assert say("status", "its own", "completed")[0] == "completed"
+
+
 def test_without_a_signing_key_nothing_is_signed(acme: Tenant) -> None:
     url, form = "https://web.example.com/telephone/signalwire/voice/", {"To": NUMBER}
     request = RequestFactory().post(url, form, headers=signalwire_stand_in.sign(url, form, "None"))
