@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import datetime
 import json
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import structlog
+from django.conf import settings
 from django.test import RequestFactory
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
+from django.utils import timezone
 from websockets.asyncio.client import connect as connect_async
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
@@ -477,6 +483,68 @@ def test_an_agent_calls_somebody_and_the_end_that_nobody_told_is_asked_about(
             leg.carrier_seconds,
             Decimal("0.0085"),
         )
+
+
+Answers = list[tuple[int, dict[str, Any]]]
+UNKNOWN: tuple[int, dict[str, Any]] = (404, {"errors": []})
+NOTHING, PRICED = ((200, {"status": "completed", "price": price, "price_unit": "USD"}) for price in ("0", "0.0085"))
+
+
+@contextlib.contextmanager
+def api_that_answers(answers: Answers) -> Iterator[str]:
+    """Be an API that gives each answer once and then the last one for ever, and return its address."""
+
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, document = answers.pop(0) if len(answers) > 1 else answers[0]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(document).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("answers", "seconds", "tries_left", "entered"),
+    [
+        ([UNKNOWN, NOTHING, PRICED], 61, 6, PRICE),
+        ([NOTHING], 61, 2, 0),
+        ([UNKNOWN], 61, 2, 0),
+        ([NOTHING, PRICED], 0, 6, 0),
+    ],
+    ids=["late", "nothing for ever", "never known", "nothing for no seconds"],
+)
+def test_a_price_that_is_not_settled_at_once_is_asked_for_again(
+    acme: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: Answers,
+    seconds: int,
+    tries_left: int,
+    entered: int,
+) -> None:
+    longer_ago = timezone.now() - datetime.timedelta(minutes=5)
+    with enter_tenant(acme.id):
+        CarrierAccount.objects.create(
+            carrier="telnyx", account_ref=telnyx_stand_in.ACCOUNT, **telnyx_stand_in.CREDENTIALS
+        )
+        leg = TelephoneLeg.objects.create(
+            carrier="telnyx", carrier_ref="c", our_number=NUMBER, ended_at=longer_ago, carrier_seconds=seconds
+        )
+    of = {"tenant_id": str(acme.id), "leg_id": str(leg.pk)}
+    with api_that_answers(list(answers)) as url, structlog.testing.capture_logs() as logged:
+        monkeypatch.setattr(settings, "TELNYX_URL", url)
+        prices.enter_price.apply(kwargs=of, retries=prices.MOST_PRICE_TRIES - tries_left)
+    entries = CostEntry.objects.filter(part="telephony")
+    with enter_tenant(acme.id):
+        assert sum(each.nano_dollars for each in entries) == entered
+    is_given_up = any(each["event"] == "telephony.price_not_settled" for each in logged)
+    assert is_given_up is (seconds > 0 and not entered)
 
 
 @at_each_carrier
