@@ -59,6 +59,8 @@ class Telephony:
         self.limits = limits
         self.is_draining = False
         self._connections = 0
+        self._claimed: set[uuid.UUID] = set()
+        """Legs that are held, or are about to be."""
         self._held: dict[uuid.UUID, tuple[Leg, asyncio.Task[Ending]]] = {}
 
     @property
@@ -101,10 +103,18 @@ class Telephony:
 
     async def hold(self, leg: Leg, record: StoredLeg, ticket: str) -> Ending | None:
         """Bridge an answered leg to its call and return how it ended; None where it is known to be over."""
-        if record.leg_id in self._held or not await record.answered():
-            REFUSED.labels("used").inc()
-            await leg.hang_up()
-            return None
+        if record.leg_id not in self._claimed:
+            self._claimed.add(record.leg_id)
+            try:
+                if await record.answered():
+                    return await self._hold_claimed(leg, record, ticket)
+            finally:
+                self._claimed.discard(record.leg_id)
+        REFUSED.labels("used").inc()
+        await leg.hang_up()
+        return None
+
+    async def _hold_claimed(self, leg: Leg, record: StoredLeg, ticket: str) -> Ending:
         bridge = Bridge(leg, call_address(settings.TELEPHONY_GATEWAY_URL, ticket), record)
         task = asyncio.create_task(bridge.hold(), name="telephone call")
         self._held[record.leg_id] = leg, task
