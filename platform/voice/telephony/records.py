@@ -16,7 +16,7 @@ from django.db.models import Q
 from tenants.scope import enter_tenant
 from voice.models import Call
 from voice.telephony import words
-from voice.telephony.bridge import Ending, Figures
+from voice.telephony.bridge import Ending, EndKind, Figures
 from voice.telephony.clips import find_clip
 from voice.telephony.models import Carrier, TelephoneLeg, TelephoneNumber
 
@@ -72,6 +72,16 @@ class StoredLeg:
             return True
 
         return await in_tenant(self.tenant_id, write)
+
+    async def refused(self, codec: str) -> None:
+        """Write that nobody can talk on the leg, since its sound is of another codec."""
+
+        def write() -> None:
+            TelephoneLeg.objects.filter(pk=self.leg_id, call=None, end_kind="").update(
+                end_kind=EndKind.REFUSED.value, codec=codec[:16]
+            )
+
+        await in_tenant(self.tenant_id, write)
 
     async def began(self, call_id: uuid.UUID) -> None:
         self._call_id = call_id

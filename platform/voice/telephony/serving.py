@@ -24,7 +24,7 @@ from voice.telephony.ending import LEGS_GROUP
 from voice.telephony.legs import Leg
 from voice.telephony.records import StoredLeg
 from voice.telephony.routing import read_leg_token
-from voice.telephony.streams import NotAStream, StreamLeg, started
+from voice.telephony.streams import AnotherCodec, NotAStream, StreamLeg, started
 from voice.tickets import call_address
 
 log = structlog.get_logger(__name__)
@@ -87,6 +87,9 @@ class Telephony:
     async def _hold_stream(self, connection: ServerConnection, dialect: Dialect, parameters: dict[str, str]) -> None:
         try:
             start = await started(connection, dialect)
+        except AnotherCodec as problem:
+            await _refuse_codec(problem, problem.parameters if dialect.parameters else parameters)
+            return
         except (NotAStream, ConnectionClosed) as problem:
             REFUSED.labels("no_stream").inc()
             log.warning("stream.none", problem=str(problem)[:200])
@@ -159,3 +162,12 @@ class Telephony:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _refuse_codec(problem: AnotherCodec, parameters: dict[str, str]) -> None:
+    """Write why a leg is not taken: its caller is told, and lines are not said to be busy that are free."""
+    found = read_leg_token(parameters.get("leg"))
+    REFUSED.labels("codec" if found else "stranger").inc()
+    log.warning("stream.codec", problem=str(problem)[:200], leg_id=str(found[1]) if found else None)
+    if found is not None:
+        await StoredLeg(*found).refused(problem.codec)

@@ -49,6 +49,15 @@ class NotAStream(Exception):
     """The other side is not a carrier with a stream for us. The sentence is for the log."""
 
 
+class AnotherCodec(NotAStream):
+    """A carrier brings sound of which we can make nothing."""
+
+    def __init__(self, codec: str, parameters: dict[str, str]) -> None:
+        super().__init__(f"the stream's sound is {codec}")
+        self.codec = codec
+        self.parameters = parameters
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Started:
     """What a carrier says of a stream at its start."""
@@ -63,6 +72,7 @@ async def started(connection: ServerConnection, dialect: Dialect) -> Started:
     """Wait for a stream's start.
 
     Raises:
+        AnotherCodec
         NotAStream: something else came, or nothing in time.
         ConnectionClosed
     """
@@ -89,14 +99,15 @@ def _read_start(document: dict[str, Any], dialect: Dialect) -> Started:
     if not isinstance(start, dict):
         raise NotAStream("the start has no description")
     form = start.get(dialect.media_format) or {}
-    law = LAWS.get(form.get("encoding", PCMU.name))
-    if law is None or int(form.get(dialect.sample_rate, RATE_HZ)) != RATE_HZ:
-        raise NotAStream(f"the stream's format is {form}")
-    parameters = start.get(dialect.parameters) or {}
+    codec, rate_hz = form.get("encoding", PCMU.name), int(form.get(dialect.sample_rate, RATE_HZ))
+    law = LAWS.get(codec)
+    parameters = {str(name): str(value) for name, value in (start.get(dialect.parameters) or {}).items()}
+    if law is None or rate_hz != RATE_HZ:
+        raise AnotherCodec(f"{codec}/{rate_hz}", parameters)
     return Started(
         stream_id=str(start.get(dialect.stream_id) or document.get(dialect.stream_id) or ""),
         call_ref=str(start.get(dialect.call_ref) or ""),
-        parameters={str(name): str(value) for name, value in parameters.items()},
+        parameters=parameters,
         law=law,
     )
 

@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -377,6 +378,33 @@ def test_a_stranger_at_the_streams_door_is_let_go(exchange: Exchange, carrier: s
         with pytest.raises(ConnectionClosed):
             stranger.recv(timeout=5)
     assert exchange[1].health()["calls"] == 0
+
+
+@at_each_carrier
+def test_a_leg_of_another_codec_is_not_told_that_lines_are_busy(
+    exchange: Exchange, peer: CarrierProcess, acme: Tenant, number_of: Connect, tmp_path: Path
+) -> None:
+    number_of("whistle")
+    stand_in = STAND_INS[peer.carrier].STAND_IN(tmp_path)
+    form = ring(stand_in)
+
+    def ask(name: str) -> str:
+        url = f"{exchange[2].url}/telephone/{peer.carrier}/{name}/"
+        return post(url, form, stand_in.sign(url, form))[1]
+
+    opened = next(ET.fromstring(ask("voice")).iter("Stream"))
+    given = {each.attrib["name"]: each.attrib["value"] for each in opened.iter("Parameter")}
+    call = Call(sid="CA1", from_number=CALLER, to_number=NUMBER, steps=[])
+    with connect(opened.get("url") or opened.text or "", compression=None, proxy=None) as stream:
+        for each in stand_in.peer(call, None, given).first_messages():
+            stream.send(json.dumps(each).replace("audio/x-mulaw", "G722").replace("PCMU", "G722"))
+        with pytest.raises(ConnectionClosed):
+            stream.recv(timeout=5)
+    leg = the_leg(acme)
+    assert (leg.end_kind, leg.codec) == ("refused", "G722/8000")
+    assert "something went wrong" in ask("after")
+    with urllib.request.urlopen(f"{exchange[1].url.replace('ws', 'http')}/metrics", timeout=5) as answer:
+        assert 'warmline_telephone_refused_total{reason="codec"}' in answer.read().decode()
 
 
 @pytest.mark.parametrize(
