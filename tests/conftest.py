@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -24,10 +25,12 @@ from django.core.cache import cache  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.test import Client  # noqa: E402
-from django.test.utils import setup_test_environment, teardown_test_environment  # noqa: E402
+from django.test.utils import override_settings, setup_test_environment, teardown_test_environment  # noqa: E402
 
 from tenants.models import Role, Tenant, User  # noqa: E402
 from tests import factories  # noqa: E402
+from tests.object_server import ObjectServer  # noqa: E402
+from tests.recording_stores import Files, Objects, Store  # noqa: E402
 
 KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission", "billing_plan"}
 
@@ -54,6 +57,45 @@ def database(migrated_database: None) -> Iterator[None]:
         if filled := [table for (table,) in cursor.fetchall()]:
             cursor.execute(f"TRUNCATE {', '.join(filled)} CASCADE")
             cache.clear()
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    server = ObjectServer(tmp_path_factory.mktemp("objects"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def objects(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> Objects:
+    """The store for objects, with its key in the environment."""
+    for name, value in object_server.credentials.items():
+        monkeypatch.setenv(name, value)
+    return Objects(object_server)
+
+
+@pytest.fixture
+def keep_recordings_in() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that has recordings kept elsewhere, until the test is over."""
+    overrides: list[override_settings] = []
+
+    def change(storage: dict[str, Any]) -> None:
+        overrides.append(override_settings(STORAGES={**settings.STORAGES, "recordings": storage}))
+        overrides[-1].enable()
+
+    yield change
+    for override in reversed(overrides):
+        override.disable()
+
+
+@pytest.fixture(params=["files", "objects"])
+def store(request: pytest.FixtureRequest, keep_recordings_in: Callable[[dict[str, Any]], None]) -> Store:
+    """Runs a test with recordings in a folder, and in a store that speaks S3's protocol."""
+    if request.param == "files":
+        return Files(settings.STORAGES["recordings"])
+    objects: Objects = request.getfixturevalue("objects")
+    keep_recordings_in(objects.settings)
+    return objects
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ class PlanAdmin(ModelAdmin):
                     "max_concurrent_calls",
                     "max_regions",
                     "max_warm_containers",
+                    "max_numbers",
                     "retention_days",
                     "regulated",
                     "support",

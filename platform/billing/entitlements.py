@@ -26,6 +26,8 @@ class Entitlements:
     overage_cents_per_minute: int
     regions: int
     warm_containers: int
+    numbers: int
+    """Of telephones."""
     retention_days: int
     regulated: bool
     trial_ends_at: datetime.datetime | None
@@ -78,6 +80,7 @@ def entitlements_of() -> Entitlements:
         overage_cents_per_minute=plan.overage_cents_per_minute,
         regions=plan.max_regions,
         warm_containers=plan.max_warm_containers,
+        numbers=plan.max_numbers,
         retention_days=plan.retention_days,
         regulated=plan.regulated,
         trial_ends_at=subscription.trial_ends_at,

@@ -64,6 +64,7 @@ class Plan(models.Model):
     overage_cents_per_minute = models.PositiveIntegerField(help_text="0: calls stop at the included minutes.")
     max_regions = models.PositiveSmallIntegerField()
     max_warm_containers = models.PositiveSmallIntegerField()
+    max_numbers = models.PositiveIntegerField(verbose_name="telephone numbers")
     retention_days = models.PositiveSmallIntegerField()
     regulated = models.BooleanField(default=False, help_text="May hold regulated data.")
     support = models.CharField(max_length=80)

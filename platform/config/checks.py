@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.core.files.storage import InvalidStorageError, storages
 from django.db import DatabaseError, connections
 
 from content.crypto import master_key
@@ -102,6 +103,18 @@ def modal_credentials_are_whole(app_configs: Any, **kwargs: Any) -> Iterator[che
         )
 
 
+def recordings_have_a_storage(app_configs: Any, **kwargs: Any) -> Iterator[checks.CheckMessage]:
+    """See whether the class is there and takes its options. Whether it can be reached, the first recording tells."""
+    try:
+        storages.create_storage(settings.STORAGES["recordings"])
+    except (InvalidStorageError, ImproperlyConfigured, TypeError, ValueError, OSError) as problem:
+        yield checks.Error(
+            f"Recordings cannot be kept: {problem}",
+            hint="RECORDINGS_STORAGE names a class, RECORDINGS_STORAGE_OPTIONS its options: docs/operations.md.",
+            id="config.E011",
+        )
+
+
 def database_roles_are_confined(
     app_configs: Any, databases: Iterable[str] | None = None, **kwargs: Any
 ) -> Iterator[checks.CheckMessage]:
@@ -163,6 +176,7 @@ def register() -> None:
     for check in (secrets_are_set, production_is_secure, production_can_send_mail):
         checks.register(_as_list(check), checks.Tags.security, deploy=True)
     checks.register(_as_list(modal_credentials_are_whole))
+    checks.register(_as_list(recordings_have_a_storage))
     checks.register(_as_list(database_roles_are_confined), checks.Tags.database)
 
 

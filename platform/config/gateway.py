@@ -34,6 +34,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest  # noqa: E402
 from config.checks import refuse_insecure_start  # noqa: E402
 from config.pool import gateway_pool  # noqa: E402
 from config.tracing import start_tracing  # noqa: E402
+from content.recordings import open_storage  # noqa: E402
 from gpu_workers.protocol import MAX_MESSAGE_BYTES  # noqa: E402
 from provisioning.backends import BACKENDS, OpenBackends  # noqa: E402
 from voice.caller_protocol import CallerProtocol  # noqa: E402
@@ -139,6 +140,7 @@ async def running_gateway() -> AsyncIterator[Gateway]:
     try:
         async with OpenBackends() as backends:
             await _open_backends(backends)
+            await _open_recordings()
             gateway = Gateway(options, pool, backends)
             _drain_before_stopping(gateway)
             log.info("gateway.started", region=options.region)
@@ -176,6 +178,14 @@ async def _open_backends(backends: OpenBackends) -> None:
             await backends.get(name)
         except Exception:  # one that is not configured is no reason not to serve the others
             log.exception("backend.not_opened", backend=name)
+
+
+async def _open_recordings() -> None:
+    """Do the same with the storage of recordings, which may be a client too."""
+    try:
+        await asyncio.to_thread(open_storage)
+    except Exception:  # no call needs it
+        log.exception("recordings.not_opened")
 
 
 def _drain_before_stopping(gateway: Gateway) -> None:

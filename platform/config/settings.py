@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from config import env
@@ -191,6 +192,7 @@ TELEPHONY_URL = env.text("TELEPHONY_URL", "ws://localhost:8003").rstrip("/")
 TELEPHONY_WEBHOOK_URL = env.text("TELEPHONY_WEBHOOK_URL", PUBLIC_URL).rstrip("/")
 ALLOWED_HOSTS = sorted({*ALLOWED_HOSTS, urlsplit(TELEPHONY_WEBHOOK_URL).hostname or ""} - {""})
 TELEPHONY_GATEWAY_URL = env.text("TELEPHONY_GATEWAY_URL", GATEWAY_URL).rstrip("/")
+SIP_NUMBERS_NEED_CONFIRMATION = env.boolean("SIP_NUMBERS_NEED_CONFIRMATION", default=ENVIRONMENT != "demo")
 TWILIO_URL = env.text("TWILIO_URL", "https://api.twilio.com").rstrip("/")
 SIGNALWIRE_URL = env.text("SIGNALWIRE_URL", "https://{space}.signalwire.com").rstrip("/")
 TELNYX_URL = env.text("TELNYX_URL", "https://api.telnyx.com/v2").rstrip("/")
@@ -212,9 +214,9 @@ USE_TZ = True
 USE_I18N = False
 STATIC_URL = "/static/"
 STATIC_ROOT = STATE_DIR / "static"
-STORAGES = {
+STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": STATE_DIR / "files"}},
-    # What was heard in calls, encrypted. Any storage that can list a folder will do, one over S3 for instance.
+    # What was heard in calls, encrypted. Any storage that can list a folder will do; content.object_store is one.
     "recordings": {
         "BACKEND": env.text("RECORDINGS_STORAGE", "django.core.files.storage.FileSystemStorage"),
         "OPTIONS": env.document("RECORDINGS_STORAGE_OPTIONS")

@@ -66,13 +66,19 @@ class EncryptedFile:
         first = begin // PIECE_BYTES
         last = max(first, (end - 1) // PIECE_BYTES)
         self._file.seek(_HEADER_BYTES + first * _ENCRYPTED_BYTES)
-        plain = b"".join(self._open(number) for number in range(first, min(last, self._pieces - 1) + 1))
+        numbers = range(first, min(last, self._pieces - 1) + 1)
+        # At once: where it lies elsewhere, each reading is a request.
+        encrypted = memoryview(self._file.read(len(numbers) * _ENCRYPTED_BYTES))
+        plain = b"".join(
+            self._open(number, encrypted[at * _ENCRYPTED_BYTES : (at + 1) * _ENCRYPTED_BYTES])
+            for at, number in enumerate(numbers)
+        )
         return plain[begin - first * PIECE_BYTES : end - first * PIECE_BYTES]
 
-    def _open(self, number: int) -> bytes:
+    def _open(self, number: int, encrypted: memoryview) -> bytes:
         nonce = _nonce(self._prefix, number, is_last=number == self._pieces - 1)
         try:
-            return self._cipher.decrypt(nonce, self._file.read(_ENCRYPTED_BYTES), self._context)
+            return self._cipher.decrypt(nonce, encrypted, self._context)
         except InvalidTag as problem:
             raise DecryptionFailed("This file cannot be opened with the tenant's key.") from problem
 

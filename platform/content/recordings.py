@@ -66,6 +66,11 @@ class Entry:
     payload: bytes
 
 
+def open_storage() -> None:
+    """Make the storage's client now. It takes a moment, in which calls would be held up."""
+    _storage()
+
+
 # --- while a call lasts, from the gateway -----------------------------------------------------------------------------
 async def begin_recording(
     connection: psycopg.AsyncConnection[Any], *, tenant_id: uuid.UUID, call_id: uuid.UUID, keep_days: int | None
@@ -148,7 +153,13 @@ def keep_file(recording: Recording, plain: bytes, *, duration_ms: int, begins_at
     recording.state = Recording.State.READY
     recording.save()
     # Not sooner: what is removed does not come back where this is not written after all.
-    transaction.on_commit(functools.partial(_remove, recording, but=recording.file), using=current_alias())
+    # Robust: parts that cannot be removed now go with the recording.
+    transaction.on_commit(functools.partial(_remove, recording, but=recording.file), using=current_alias(), robust=True)
+
+
+def put_off(recording: Recording) -> None:
+    """Leave a claimed recording to be made when the claim has run out: its storage is away, and it is not to blame."""
+    Recording.objects.filter(pk=recording.pk, state=Recording.State.MAKING).update(attempts=F("attempts") - 1)
 
 
 def give_up(recording: Recording, problem: str) -> None:

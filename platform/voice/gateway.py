@@ -100,6 +100,7 @@ class Gateway:
             conversation.watch.stop()
         if self.calls:
             await asyncio.wait(self.calls, timeout=self.options.close_retry_seconds)
+        await live.flush()
         log.info("gateway.drained", calls=len(self.calls))
 
     async def _stop_a_few_at_a_time(self) -> None:

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 GATEWAY_LOST_SECONDS = 60
 """A recording that was not finished when its call has ended for so long lost its gateway: there is no more to come."""
+MOST_FAILURES = 10
+"""Of deletions in one run. Each may take as long as the storage's limits let it."""
 
 _DUE_SQL = """
     SELECT recording.tenant_id, recording.call_id
@@ -55,6 +57,17 @@ def make_recording(tenant_id: uuid.UUID, call_id: uuid.UUID) -> bool:
             recordings.delete_recording(recording)
             return False
     try:
+        return _make_file(recording, key)
+    except OSError:
+        log.exception("recording.put_off", call_id=str(call_id))
+        with enter_tenant(tenant_id):
+            recordings.put_off(recording)
+        return False
+
+
+def _make_file(recording: Recording, key: bytes) -> bool:
+    tenant_id, call_id = recording.tenant_id, recording.call_id
+    try:
         muxed = mux(recordings.read_parts(key=key, tenant_id=tenant_id, call_id=call_id))
     except NothingRecorded as problem:
         with enter_tenant(tenant_id):
@@ -73,17 +86,29 @@ def make_recording(tenant_id: uuid.UUID, call_id: uuid.UUID) -> bool:
 
 
 def delete_expired_recordings() -> int:
-    """Delete what plans and agents no longer let be kept, and all of tenants without a key; return how many."""
+    """Delete what plans and agents no longer let be kept, and all of tenants without a key; return how many.
+
+    Each in a transaction of its own: what is gone from the storage is gone from the page, whatever the next one meets.
+    One that cannot be deleted holds up no other; where none can, the storage is away, and the next run tries again.
+    """
     with enter_operator("beat", reason="recordings to be deleted"):
         tenants = list(Tenant.objects.values_list("pk", flat=True))
-    deleted = 0
+    deleted = failed = 0
     for tenant_id in tenants:
         with enter_tenant(tenant_id):
-            for recording in _to_be_deleted():
-                recordings.delete_recording(recording)
+            expired = _to_be_deleted()
+        for recording in expired:
+            if failed == MOST_FAILURES:
+                break
+            try:
+                with enter_tenant(tenant_id):
+                    recordings.delete_recording(recording)
                 deleted += 1
-    if deleted:
-        log.info("recordings.deleted", deleted=deleted)
+            except OSError:
+                log.exception("recording.not_deleted", call_id=str(recording.call_id))
+                failed += 1
+    if deleted or failed:
+        log.info("recordings.deleted", deleted=deleted, failed=failed)
     return deleted
 
 

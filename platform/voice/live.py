@@ -57,20 +57,29 @@ def _gather(news: dict[str, list[dict[str, Any]]], tenant_id: uuid.UUID, event: 
         news.setdefault(group, []).append(document)
 
 
-async def _tell_gathered() -> None:
-    try:
-        await asyncio.sleep(GATHERED_SECONDS)
-    finally:
-        news = dict(_gathered)
-        _gathered.clear()
+async def flush() -> None:
+    """Tell at once what has been gathered: the process stops."""
+    news = dict(_gathered)
+    _gathered.clear()
     await _send(news)
 
 
+async def _tell_gathered() -> None:
+    try:
+        await asyncio.sleep(GATHERED_SECONDS)
+    except asyncio.CancelledError:
+        _gathered.clear()
+        raise
+    await flush()
+
+
 async def _send(news: dict[str, list[dict[str, Any]]]) -> None:
-    layer = get_channel_layer()
+    await asyncio.gather(*(_send_to(group, documents) for group, documents in news.items()))
+
+
+async def _send_to(group: str, documents: list[dict[str, Any]]) -> None:
     try:
         async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-            for group, documents in news.items():
-                await layer.group_send(group, {"type": "calls.changed", "documents": documents})
+            await get_channel_layer().group_send(group, {"type": "calls.changed", "documents": documents})
     except Exception as problem:  # whatever the layer raises, a call does not care
         log.warning("live.failed", problem=repr(problem))

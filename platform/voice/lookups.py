@@ -69,6 +69,7 @@ TENANT_OF_TELEPHONE_NUMBER = register_lookup(
         "warmline_tenant_of_telephone_number",
         arguments="of_number varchar",
         returns="uuid",
-        body="SELECT tenant_id FROM voice_telephonenumber WHERE number = of_number AND is_active",
+        body="SELECT tenant_id FROM voice_telephonenumber "
+        "WHERE number = of_number AND is_active AND standing = 'confirmed'",
     )
 )

@@ -154,10 +154,15 @@ class Recorder:
             async with asyncio.timeout(self._shared.options.recording_write_seconds):
                 await asyncio.get_running_loop().run_in_executor(self._shared.threads, write)
         except TimeoutError:
-            self._give_up(TOO_SLOW)
+            self._lose(TOO_SLOW)
         except Exception:  # storages raise what they will
             log.exception("recording.not_written", call_id=str(self._call_id))
-            self._give_up(REFUSED)
+            self._lose(REFUSED)
+
+    def _lose(self, problem: str) -> None:
+        """Give up what waits, too: it would come after a hole, and whoever ends the call would wait for it again."""
+        self._give_up(problem)
+        self._waiting, self._waiting_bytes = [], 0
 
     async def finish(self, *, is_all: bool) -> None:
         """Write the rest, and note that it is all, unless another gateway goes on with the call."""

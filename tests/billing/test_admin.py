@@ -45,6 +45,7 @@ def own_plan(acme: Tenant, olivia: User) -> Any:
         "max_concurrent_calls": 300,
         "max_regions": 5,
         "max_warm_containers": 30,
+        "max_numbers": 40,
         "retention_days": 365,
         "support": "A person",
     }

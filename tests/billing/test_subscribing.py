@@ -234,6 +234,7 @@ def test_a_plan_for_one_tenant_is_offered_to_no_other(
             overage_cents_per_minute=5,
             max_regions=5,
             max_warm_containers=30,
+            max_numbers=40,
             retention_days=365,
             support="A person",
         )

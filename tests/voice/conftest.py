@@ -15,6 +15,8 @@ import pytest
 
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
+from tests.object_server import ObjectServer
+from tests.recording_stores import Objects, Store
 from tests.voice import factories
 from tests.voice.processes import Process, running, scripted_worker, wait_until
 
@@ -85,6 +87,25 @@ def plain_gateway(migrated_database: None, tmp_path_factory: pytest.TempPathFact
     gateway = GatewayProcess(tmp_path_factory.mktemp("plain-gateway"), GATEWAY_LIMITS, plain=True)
     with running(gateway.process):
         yield gateway
+
+
+@pytest.fixture(scope="session")
+def objects_gateway(
+    migrated_database: None, object_server: ObjectServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
+    """The same, with its recordings in a store that speaks S3's protocol."""
+    limits = {**GATEWAY_LIMITS, **Objects(object_server).environment}
+    gateway = GatewayProcess(tmp_path_factory.mktemp("objects-gateway"), limits)
+    with running(gateway.process):
+        yield gateway
+
+
+@pytest.fixture
+def recording_gateway(store: Store, request: pytest.FixtureRequest) -> Iterator[GatewayProcess]:
+    """A gateway that keeps recordings where `store` is."""
+    gateway: GatewayProcess = request.getfixturevalue({"files": "gateway", "objects": "objects_gateway"}[store.name])
+    yield gateway
+    wait_until(gateway.is_free, within_seconds=30, what="the end of all calls")
 
 
 @pytest.fixture(params=["gateway", "plain_gateway"], ids=["splice", "pumps"])

@@ -18,18 +18,21 @@ from django.conf import settings
 from django.core.files.storage import storages
 from django.utils import timezone
 
+from agents.models import Agent
 from content import recordings
-from content.keys import TenantKeyDeleted, delete_content_key
-from content.models import Recording
+from content.keys import TenantKeyDeleted, delete_content_key, tenant_key
+from content.models import CLAIM, Recording
 from gpu_workers import protocol
 from gpu_workers.protocol import SAMPLE_RATE_HZ, Kind
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
+from tests.object_server import ObjectServer
+from tests.recording_stores import Files, Objects, Store
 from tests.voice import factories
 from tests.voice.callers import calling, end_of_call, ready, record_of, ticket_url
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import until
-from tests.voice.test_muxing import loud_seconds, silence, tone
+from tests.voice.test_muxing import loud_seconds, silence, stream, tone
 from voice import keeping, tasks
 from voice.models import Call
 from voice.tickets import call_address, issue_ticket
@@ -66,8 +69,9 @@ def played(recording: Recording) -> np.ndarray:
     return sound[:, ::2]
 
 
-def files_of(recording: Recording) -> list[Path]:
-    return sorted((FOLDER / recordings.folder_of(recording.tenant_id, recording.call_id)).glob("*"))
+def paths_of(store: Store, recording: Recording) -> list[str]:
+    folder = recordings.folder_of(recording.tenant_id, recording.call_id)
+    return [f"{folder}/{name}" for name in store.names(folder)]
 
 
 async def whistle_and_answer(url: str) -> Heard:
@@ -76,18 +80,20 @@ async def whistle_and_answer(url: str) -> Heard:
 
 
 async def test_a_call_is_kept_in_both_directions_and_nothing_of_it_can_be_read_without_the_key(
-    gateway: GatewayProcess, acme: Tenant, place: Any
+    recording_gateway: GatewayProcess, acme: Tenant, place: Any, store: Store
 ) -> None:
-    heard = await whistle_and_answer(await sync_to_async(recorded_url)(gateway, acme))
+    heard = await whistle_and_answer(await sync_to_async(recorded_url)(recording_gateway, acme))
     assert next(each for each in heard.messages if each["type"] == "call")["recorded"] is True
     await end_of_call(acme)
-    parts = files_of(await sync_to_async(the_recording)(acme))
-    assert parts and not any(b"OggS" in part.read_bytes() or b"Opus" in part.read_bytes() for part in parts)
-    assert all(part.stat().st_mode & 0o777 == 0o600 for part in parts)
+    await until(recording_gateway.is_free, what="the end of all calls")
+    parts = paths_of(store, await sync_to_async(the_recording)(acme))
+    assert parts and not any(b"OggS" in content or b"Opus" in content for content in map(store.read, parts))
+    if isinstance(store, Files):
+        assert all((store.folder / part).stat().st_mode & 0o777 == 0o600 for part in parts)
 
     recording = await sync_to_async(make)(acme)
     assert (recording.state, recording.problem) == ("ready", "")
-    assert [path.name for path in files_of(recording)] == [recording.file.rpartition("/")[2]]
+    assert paths_of(store, recording) == [recording.file]
     left, right = await sync_to_async(played)(recording)
     greeting, reply = loud_seconds(right)
     ((began, ended),) = loud_seconds(left)
@@ -131,9 +137,9 @@ async def test_who_records_says_so_before_the_greeting(gateway: GatewayProcess, 
 
 
 async def test_a_gateway_that_is_killed_leaves_what_was_recorded_so_far(
-    own_gateway: Any, acme: Tenant, place: Any
+    own_gateway: Any, acme: Tenant, place: Any, store: Store
 ) -> None:
-    gateway = await asyncio.to_thread(own_gateway, GATEWAY_RECORDING_PART_SECONDS="0.3")
+    gateway = await asyncio.to_thread(own_gateway, GATEWAY_RECORDING_PART_SECONDS="0.3", **store.environment)
     url = await sync_to_async(recorded_url)(gateway, acme)
     async with calling(url) as caller:
         await ready(caller)
@@ -148,8 +154,8 @@ async def test_a_gateway_that_is_killed_leaves_what_was_recorded_so_far(
         gateway.process.child.send_signal(signal.SIGKILL)
         await caller.closed_with()
     # Half a part, as a disk has it that the power went from.
-    last = files_of(await sync_to_async(the_recording)(acme))[-1]
-    last.with_name("0000009999-half.part").write_bytes(last.read_bytes()[:-20])
+    last = paths_of(store, await sync_to_async(the_recording)(acme))[-1]
+    store.write(f"{last.rpartition('/')[0]}/0000009999-half.part", store.read(last)[:-20])
     assert await tasks.sweep(window_seconds=0.0) == 1
     await sync_to_async(age_call)(acme, seconds=61)
     recording = await sync_to_async(make)(acme)
@@ -198,6 +204,63 @@ async def test_a_storage_that_fails_ends_the_recording_and_not_the_call(
     assert (await sync_to_async(the_recording)(acme)).problem == problem
 
 
+@pytest.mark.parametrize(
+    ("is_frozen", "problem"),
+    [
+        (True, "The storage took too long: the rest of the call was not recorded."),
+        (False, "The storage took no more: the rest of the call was not recorded."),
+    ],
+    ids=["frozen", "gone"],
+)
+async def test_a_store_that_goes_away_costs_calls_nothing_but_their_recordings(
+    own_gateway: Any, acme: Tenant, place: Any, tmp_path: Path, is_frozen: bool, problem: str
+) -> None:
+    server = await asyncio.to_thread(ObjectServer, tmp_path)
+    options = {**server.options, "read_seconds": 2}
+    gateway = await asyncio.to_thread(
+        own_gateway,
+        **Objects(server).environment | {"RECORDINGS_STORAGE_OPTIONS": json.dumps(options)},
+        GATEWAY_RECORDING_PART_SECONDS="0.2",
+        GATEWAY_RECORDING_WRITE_SECONDS="1",
+    )
+    try:
+        async with calling(await sync_to_async(recorded_url)(gateway, acme, prompt="")) as caller:
+            await ready(caller)
+            await caller.ask()
+            (server.freeze if is_frozen else server.stop)()
+            longest = 0.0
+            for _ in range(60):
+                longest = max(longest, (await caller.ask())["turn_ms"])
+                if "cut_short_total 1.0" in (await asyncio.to_thread(gateway.get, "/metrics"))[1]:
+                    break
+                await asyncio.sleep(0.1)
+            else:
+                raise AssertionError("the recording goes on")
+            longest = max(longest, (await caller.ask())["turn_ms"])
+            assert longest < 400
+            # Who comes meanwhile is served as well.
+            async with calling(await sync_to_async(another_url)(gateway, acme)) as other:
+                await ready(other)
+                assert (await other.ask())["turn_ms"] < 400
+        await until(lambda: '"calls": 0' in gateway.get("/healthz")[1], what="the end of all calls")
+
+        def outcome() -> set[tuple[str, str]]:
+            with enter_tenant(acme.id):
+                assert set(Call.objects.values_list("end_reason", flat=True)) == {"caller_hung_up"}
+                return set(Recording.objects.values_list("problem", "state"))
+
+        assert (problem, "recording") in await sync_to_async(outcome)()
+        assert await asyncio.to_thread(gateway.process.stop, signal.SIGTERM, 20) == -signal.SIGTERM
+        assert server.credentials["AWS_SECRET_ACCESS_KEY"] not in gateway.log
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+def another_url(gateway: GatewayProcess, tenant: Tenant) -> str:
+    with enter_tenant(tenant.id):
+        return call_address(gateway.url, issue_ticket(Agent.objects.get()))
+
+
 async def test_a_caller_who_pours_sound_in_ends_the_recording_and_fills_no_disk(
     gateway: GatewayProcess, acme: Tenant, place: Any
 ) -> None:
@@ -210,7 +273,8 @@ async def test_a_caller_who_pours_sound_in_ends_the_recording_and_fills_no_disk(
     await until(lambda: '"calls": 0' in gateway.get("/healthz")[1], what="the end of all calls")
     recording = await sync_to_async(the_recording)(acme)
     assert recording.problem.startswith("More came than can be recorded")
-    assert sum(path.stat().st_size for path in files_of(recording)) < 1_000_000
+    store = Files(settings.STORAGES["recordings"])
+    assert sum(len(store.read(path)) for path in paths_of(store, recording)) < 1_000_000
     assert (await sync_to_async(make)(acme)).state == "failed"  # none of it was sound
 
 
@@ -235,25 +299,27 @@ def state_of(recording: Recording) -> str:
         return Recording.objects.get(pk=recording.pk).state
 
 
-def test_recordings_go_when_the_plan_or_their_agent_says(acme: Tenant, rival: Tenant) -> None:
+def test_recordings_go_when_the_plan_or_their_agent_says(acme: Tenant, rival: Tenant, store: Store) -> None:
     days = 90  # of the plan that tests are on
     young, old = kept(acme, days_ago=days - 1), kept(acme, days_ago=days + 1)
     short, never_longer = kept(acme, days_ago=8, keep_days=7), kept(rival, days_ago=days + 1, keep_days=3650)
     assert tasks.delete_recordings() == 3
     assert [state_of(each) for each in (young, old, short, never_longer)] == ["ready", "deleted", "deleted", "deleted"]
-    assert files_of(young) and not files_of(old) and not files_of(short) and not files_of(never_longer)
-    assert not (FOLDER / recordings.folder_of(old.tenant_id, old.call_id)).exists()
+    assert paths_of(store, young) == [young.file]
+    assert not any(paths_of(store, each) for each in (old, short, never_longer))
+    if isinstance(store, Files):
+        assert not (store.folder / recordings.folder_of(old.tenant_id, old.call_id)).exists()
     assert tasks.delete_recordings() == 0
 
 
-def test_recordings_go_with_the_tenants_key(acme: Tenant, rival: Tenant) -> None:
+def test_recordings_go_with_the_tenants_key(acme: Tenant, rival: Tenant, store: Store) -> None:
     mine, theirs = kept(acme, days_ago=1), kept(rival, days_ago=1)
     with enter_tenant(acme.id):
         delete_content_key()
         with pytest.raises(TenantKeyDeleted), recordings.opened_recording(mine):
             pass
     assert tasks.delete_recordings() == 1
-    assert not files_of(mine) and files_of(theirs)
+    assert not paths_of(store, mine) and paths_of(store, theirs)
 
 
 def test_a_recording_of_which_no_file_can_be_made_is_given_up(acme: Tenant) -> None:
@@ -262,6 +328,32 @@ def test_a_recording_of_which_no_file_can_be_made_is_given_up(acme: Tenant) -> N
         Recording.objects.create(call_id=call.pk, stopped_at=timezone.now(), attempts=recordings.MOST_ATTEMPTS)
     assert make(acme).state == "failed"
     assert keeping.due_recordings() == []
+
+
+def test_a_store_that_is_away_when_the_file_is_to_be_made_loses_nothing(
+    acme: Tenant, objects: Objects, keep_recordings_in: Any
+) -> None:
+    keep_recordings_in({**objects.settings, "OPTIONS": {**objects.server.options, "read_seconds": 1}})
+    with enter_tenant(acme.id):
+        call = factories.create_call(agent=factories.create_agent(), status="ended", ended_at=timezone.now())
+        Recording.objects.create(call_id=call.pk, stopped_at=timezone.now())
+        key = tenant_key(acme.id)
+    recordings.write_part(
+        key=key, tenant_id=acme.id, call_id=call.pk, entries=stream(recordings.AGENT, tone(1.0), begins_ms=200)
+    )
+    for _ in range(recordings.MOST_ATTEMPTS + 1):
+        objects.server.freeze()
+        try:
+            recording = make(acme)
+        finally:
+            objects.server.thaw()
+        assert (recording.state, recording.attempts) == ("making", 0)
+        assert keeping.due_recordings() == []  # not at once again
+        with enter_tenant(acme.id):
+            Recording.objects.update(claimed_at=timezone.now() - CLAIM)
+    recording = make(acme)
+    assert (recording.state, recording.problem) == ("ready", "")
+    assert len(loud_seconds(played(recording)[1])) == 1
 
 
 def test_two_who_make_the_same_file_do_it_once(acme: Tenant) -> None:

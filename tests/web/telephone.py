@@ -23,7 +23,12 @@ def fill(agent: Agent, call: Call) -> TelephoneNumber:
     """Fill the entered tenant, and return one of its numbers."""
     CarrierAccount.objects.create(**twilio.CREDENTIALS, last_four=twilio.TOKEN[-4:], saved_by="alice@acme.example")
     number = TelephoneNumber.objects.create(
-        number="+14155550100", carrier="twilio", agent=agent, label="On the van", forwards_to="+14155550199"
+        number="+14155550100",
+        standing="confirmed",
+        carrier="twilio",
+        agent=agent,
+        label="On the van",
+        forwards_to="+14155550199",
     )
     NumberHours.objects.create(number=number, weekday=0, opens_at=datetime.time(9), closes_at=datetime.time(12, 30))
     TelephoneNumber.objects.create(number="+493012345678", carrier="sip", agent=agent)

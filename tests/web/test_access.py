@@ -115,7 +115,9 @@ OPERATORS = {
     "fleet_affiliates",
     "fleet_live_calls",
     "fleet_margin",
+    "fleet_numbers",
     "fleet_payout",
+    "number_standing",
     "tenant_standing",
 }
 

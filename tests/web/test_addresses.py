@@ -39,6 +39,8 @@ NOT_OF_A_TENANT = {
     "stripe/events/": "internal",
     "fleet/affiliates/": "operator",
     "fleet/margin/": "operator",
+    "fleet/numbers/": "operator",
+    "fleet/numbers/<uuid:number_id>/standing/": "operator",
     "fleet/affiliates/<int:affiliate_id>/<str:month_date>/<slug:currency>/": "operator",
     "break-even/": "anonymous",
     "styleguide/": "anonymous",

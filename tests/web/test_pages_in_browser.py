@@ -160,6 +160,7 @@ def test_the_operators_pages_and_those_of_an_account_look_right(
         complaints = complaints_of(page)
         for address in (
             "/fleet/",
+            "/fleet/numbers/",
             "/dashboard/",
             "/accounts/password/change/",
             "/accounts/email/",

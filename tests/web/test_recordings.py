@@ -13,6 +13,7 @@ from content.keys import delete_content_key
 from content.models import Recording
 from tenants.models import AuditEntry, Tenant, User
 from tenants.scope import enter_tenant
+from tests.recording_stores import Objects, Store
 from tests.web import factories
 from voice.models import Call
 
@@ -20,7 +21,7 @@ SOUND = b"OggS" + bytes(range(256)) * 1000
 
 
 @pytest.fixture
-def recorded(acme: Tenant) -> Call:
+def recorded(acme: Tenant, store: Store) -> Call:
     with enter_tenant(acme.id):
         call = factories.create_call(factories.create_agent())
         recording = Recording.objects.create(call_id=call.pk, stopped_at=timezone.now())
@@ -122,6 +123,21 @@ def test_nothing_can_be_heard_once_the_tenants_key_is_gone(
     with enter_tenant(acme.id):
         delete_content_key()
     assert client_of(bob).get(address(recorded)).status_code == 404
+    assert trail(acme) == []
+
+
+def test_a_store_that_is_away_is_no_error_of_the_page(
+    client_of: Any, acme: Tenant, objects: Objects, keep_recordings_in: Any, bob: User
+) -> None:
+    with enter_tenant(acme.id):
+        call = factories.create_call(factories.create_agent())
+        Recording.objects.create(call_id=call.pk, stopped_at=timezone.now(), state="ready", file="a/b", bytes=9)
+    keep_recordings_in({**objects.settings, "OPTIONS": {**objects.server.options, "read_seconds": 0.3}})
+    objects.server.freeze()
+    try:
+        assert client_of(bob).get(address(call)).status_code == 404
+    finally:
+        objects.server.thaw()
     assert trail(acme) == []
 
 

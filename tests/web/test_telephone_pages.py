@@ -199,7 +199,7 @@ def test_a_number_that_cannot_be_is_refused_in_words(
 def test_a_person_who_takes_over_has_a_number_or_a_sip_address(
     typed: str, kept: str, client_of: Any, acme: Tenant, alice: User, agent: Agent
 ) -> None:
-    assert "is in service" in add(client_of(alice), agent, carrier="sip", forwards_to=typed)
+    assert "waits for the operator" in add(client_of(alice), agent, carrier="sip", forwards_to=typed)
     with enter_tenant(acme.id):
         assert TelephoneNumber.objects.get().forwards_to == kept
 
@@ -216,9 +216,16 @@ def test_without_an_account_a_number_of_twilios_cannot_be_added(
     assert "Save the Twilio account first" in add(client_of(alice), agent)
 
 
-def test_a_number_belongs_to_one_tenant(
-    client_of: Any, acme: Tenant, rival: Tenant, alice: User, charlie: User, agent: Agent
+def test_a_number_belongs_to_one_tenant_where_nobody_confirms_them(
+    client_of: Any,
+    acme: Tenant,
+    rival: Tenant,
+    alice: User,
+    charlie: User,
+    agent: Agent,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(settings, "SIP_NUMBERS_NEED_CONFIRMATION", False)
     assert "is in service" in add(client_of(alice), agent, number=OTHER_NUMBER, carrier="sip")
     with enter_tenant(rival.id):
         theirs = factories.create_agent()
@@ -253,7 +260,7 @@ def test_the_rules_are_agreed_to_and_a_number_is_never_called(
     assert "The rules are agreed to" in page and alice.email in page
     client.post(f"{PAGE}do-not-call/", {"number": "212 555 0177", "reason": "Asked for it."})
     with enter_tenant(acme.id):
-        number = TelephoneNumber.objects.create(number=NUMBER, carrier="twilio", agent=agent)
+        number = TelephoneNumber.objects.create(number=NUMBER, standing="confirmed", carrier="twilio", agent=agent)
     place = {"agent": agent.pk, "to": "+1 212 555 0177", "number": number.pk}
     assert "not to be called" in client.post(f"{PAGE}calling-out/call/", place).content.decode()
     with enter_tenant(acme.id):

@@ -54,8 +54,27 @@ class CarrierAccount(TenantOwned):
         str(self.token), str(self.signing_key)
 
 
+class NumberQuerySet(TenantQuerySet):
+    def in_service(self) -> NumberQuerySet:
+        """Those that take and place calls."""
+        return self.filter(is_active=True, standing=TelephoneNumber.Standing.CONFIRMED)
+
+    def counted(self) -> NumberQuerySet:
+        """Those that the plan's limit counts."""
+        return self.exclude(standing=TelephoneNumber.Standing.REFUSED)
+
+
 class TelephoneNumber(TenantOwned):
-    """A number that callers dial, and the agent that answers."""
+    """A number that callers dial, and the agent that answers once it is confirmed to be the tenant's.
+
+    A carrier confirms it by finding it in the tenant's account there; of what a SIP trunk brings, the operator knows
+    whose it is. Several tenants may ask for a number, and one can have it.
+    """
+
+    class Standing(models.TextChoices):
+        WAITING = "waiting", "waits for the operator"
+        CONFIRMED = "confirmed"
+        REFUSED = "refused"
 
     class Outside(models.TextChoices):
         """What callers get outside the number's hours."""
@@ -63,7 +82,8 @@ class TelephoneNumber(TenantOwned):
         AGENT = "agent", "another agent"
         MESSAGE = "message", "a message"
 
-    number = models.CharField(max_length=16, unique=True, validators=[E164])
+    number = models.CharField(max_length=16, validators=[E164])
+    standing = models.CharField(max_length=9, choices=Standing.choices, default=Standing.WAITING, editable=False)
     carrier = models.CharField(max_length=16, choices=Carrier.choices)
     carrier_ref = models.CharField(max_length=64, blank=True, editable=False, help_text="The carrier's name for it.")
     label = models.CharField(max_length=80, blank=True, help_text="What it is for: only you see it.")
@@ -77,11 +97,23 @@ class TelephoneNumber(TenantOwned):
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
+    objects = TenantManager.from_queryset(NumberQuerySet)()  # type: ignore[django-manager-missing, misc]
+
     class Meta:
         ordering = ["number"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "number"], name="number_once_per_tenant"),
+            models.UniqueConstraint(
+                fields=["number"], condition=models.Q(standing="confirmed"), name="one_tenant_per_confirmed_number"
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.number
+
+    @property
+    def is_confirmed(self) -> bool:
+        return self.standing == self.Standing.CONFIRMED
 
 
 class NumberHours(TenantOwned):

@@ -1,4 +1,4 @@
-"""A tenant's carrier accounts and its numbers: saved, checked with the carrier, changed, given up."""
+"""A tenant's carrier accounts and its numbers: saved, checked with the carrier, confirmed, changed, given up."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.conf import settings as installation
 from django.db import IntegrityError
 from django.utils import timezone
 
 from agents.models import Agent
+from billing.entitlements import entitlements_of
 from tenants import audit
-from tenants.models import User
-from tenants.scope import atomic
+from tenants.models import Tenant, User
+from tenants.ownership import entered_tenant_id
+from tenants.scope import atomic, enter_tenant
 from tenants.tasks import delay_on_commit
 from voice.telephony import outbound
 from voice.telephony.carriers import CARRIERS, account_of
@@ -38,7 +41,11 @@ class BadTarget(ValueError):
 
 
 class NumberTaken(Exception):
-    """The number belongs to another account of this installation. The sentence may be shown."""
+    """The number is confirmed for another tenant, or this one has it already. The sentence may be shown."""
+
+
+class NoRoomForNumber(Exception):
+    """The plan's telephone numbers are all in use. The sentence may be shown."""
 
 
 class NotYourNumber(Exception):
@@ -132,28 +139,84 @@ def add_number(
     hours: Mapping[int, Sequence[Stretch]],
     actor: User,
 ) -> TelephoneNumber:
-    """Take a number into service: at its carrier, which then asks us about its calls, or at a SIP trunk.
+    """Take a number into service at its carrier, which then asks us about its calls; or ask for one of a SIP trunk.
+
+    Whose number a trunk brings no carrier tells: it waits for the operator, where the installation asks for that.
 
     Args:
         settings: label, outside, outside_agent, outside_message, forwards_to.
 
     Raises:
-        BadTarget, NumberTaken, NotYourNumber
+        BadTarget, NoRoomForNumber, NumberTaken, NotYourNumber
         CarrierRefused: the carrier did not do it.
     """
     settings = _checked(settings)
-    carrier_ref = _connect(number, carrier) if carrier in CARRIERS else ""
-    try:
-        with atomic():
-            added = TelephoneNumber.objects.create(
-                number=number, carrier=carrier, carrier_ref=carrier_ref, agent=agent, **settings
-            )
-    except IntegrityError:
-        raise NumberTaken(f"{number} is in service already.") from None
-    _set_hours(added, hours)
-    _have_words_made(added)
-    audit.record(action="number.added", target=number, actor=actor, details={"agent": agent.slug, "carrier": carrier})
+    with atomic():
+        # One at a time in a tenant: two that count together would both find room for one more.
+        Tenant.objects.select_for_update(no_key=True).get(pk=entered_tenant_id())
+        _check_room()
+        if TelephoneNumber.objects.filter(number=number).exists():
+            raise NumberTaken(f"{number} is one of your numbers already.")
+        is_hosted = carrier in CARRIERS
+        carrier_ref = _connect(number, carrier) if is_hosted else ""
+        waits = not is_hosted and installation.SIP_NUMBERS_NEED_CONFIRMATION
+        try:
+            with atomic():
+                added = TelephoneNumber.objects.create(
+                    number=number,
+                    standing=TelephoneNumber.Standing.WAITING if waits else TelephoneNumber.Standing.CONFIRMED,
+                    carrier=carrier,
+                    carrier_ref=carrier_ref,
+                    agent=agent,
+                    **settings,
+                )
+        except IntegrityError:
+            raise NumberTaken(f"{number} is in service already.") from None
+        _set_hours(added, hours)
+        _have_words_made(added)
+        audit.record(
+            action="number.added",
+            target=number,
+            actor=actor,
+            details={"agent": agent.slug, "carrier": carrier, "standing": added.standing},
+        )
     return added
+
+
+def confirm_number(*, number: TelephoneNumber, actor: User | None) -> None:
+    """Let a number's calls come to its tenant, as the operator; nothing happens where they do.
+
+    Raises:
+        NumberTaken: it is confirmed for another tenant.
+    """
+    try:
+        _decide(number, TelephoneNumber.Standing.CONFIRMED, action="number.confirmed", actor=actor)
+    except IntegrityError:
+        other = TelephoneNumber.objects.select_related("tenant").filter(
+            number=number.number, standing=TelephoneNumber.Standing.CONFIRMED
+        )
+        whose = ", ".join(each.tenant.name for each in other) or "another business"
+        raise NumberTaken(f"{number} is confirmed for {whose}: refuse it there first.") from None
+
+
+def refuse_number(*, number: TelephoneNumber, actor: User | None) -> None:
+    """Let no call of a number come to its tenant, as the operator, whether it was confirmed before or not."""
+    _decide(number, TelephoneNumber.Standing.REFUSED, action="number.refused", actor=actor)
+
+
+def _decide(number: TelephoneNumber, standing: str, *, action: str, actor: User | None) -> None:
+    with enter_tenant(number.tenant_id):
+        if TelephoneNumber.objects.filter(pk=number.pk).exclude(standing=standing).update(standing=standing):
+            audit.record(action=action, target=number.number, actor=actor, details={"carrier": number.carrier})
+
+
+def _check_room() -> None:
+    entitled = entitlements_of()
+    if TelephoneNumber.objects.counted().count() >= entitled.numbers:
+        allowed = f"{entitled.numbers} telephone number{'s' if entitled.numbers != 1 else ''}"
+        raise NoRoomForNumber(
+            f"The {entitled.plan} plan has {allowed}: take one out of service, or choose a larger plan."
+        )
 
 
 def change_number(

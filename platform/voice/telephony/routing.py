@@ -39,7 +39,7 @@ class Granted:
 
 
 def find_tenant_of(number: str) -> uuid.UUID | None:
-    """Return whose number this is, before any tenant is entered."""
+    """Return for whom this number is confirmed, before any tenant is entered."""
     with connections[current_alias()].cursor() as cursor:
         cursor.execute(f"SELECT {TENANT_OF_TELEPHONE_NUMBER.name}(%s)", [number])
         return cursor.fetchone()[0]
@@ -49,9 +49,9 @@ def choose_agent(number: TelephoneNumber, *, at: datetime.datetime) -> Agent:
     """Return the agent that answers a number of the entered tenant at a time.
 
     Raises:
-        CallDeclined: it is outside the number's hours, and a message is all there is.
+        CallDeclined: the number is out of service, or it is outside its hours and a message is all there is.
     """
-    if not number.is_active:
+    if not (number.is_active and number.is_confirmed):
         raise CallDeclined(NOT_IN_SERVICE)
     tenant = Tenant.objects.get(pk=entered_tenant_id())
     local = at.astimezone(ZoneInfo(tenant.time_zone))

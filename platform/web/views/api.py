@@ -107,7 +107,7 @@ def _read_telephone_call(request: HttpRequest) -> tuple[str, TelephoneNumber]:
     body = _read_body(request, ("to", "from"))
     if not isinstance(body.get("to"), str):
         raise BadRequest("`to` is a telephone number like +14155550123.")
-    numbers = TelephoneNumber.objects.filter(is_active=True, carrier__in=CARRIERS)
+    numbers = TelephoneNumber.objects.in_service().filter(carrier__in=CARRIERS)
     if body.get("from") is not None:
         numbers = numbers.filter(number=str(body["from"]))
     number = numbers.first()

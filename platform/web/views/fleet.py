@@ -16,6 +16,7 @@ from tenants.access import SignedInRequest, operator_access
 from tenants.models import Tenant
 from voice.models import Call
 from voice.querysets import SLOW_TURN_MS
+from voice.telephony.models import TelephoneNumber
 from web.charts import Series, bar_chart, line_chart
 from web.fleet import Fleet, fleet_now
 from web.templatetags.warmline import dollars_up_to, milliseconds
@@ -31,6 +32,7 @@ def fleet(request: SignedInRequest) -> HttpResponse:
     context = {
         "fleet": now,
         "bill_problems": bill_problems(),
+        "waiting_numbers": TelephoneNumber.objects.filter(standing=TelephoneNumber.Standing.WAITING).count(),
         "boots": [{"kind": kind, **now.boots[kind]} for kind in BOOT_KINDS if kind in now.boots],
         **_charts(now),
         **_live(),

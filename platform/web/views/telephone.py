@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -154,7 +155,7 @@ class PlaceForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["agent"].queryset = Agent.objects.filter(archived_at=None)  # type: ignore[attr-defined]
-        numbers = TelephoneNumber.objects.filter(carrier__in=CARRIERS, is_active=True)
+        numbers = TelephoneNumber.objects.in_service().filter(carrier__in=CARRIERS)
         self.fields["number"].queryset = numbers  # type: ignore[attr-defined]
 
 
@@ -202,6 +203,7 @@ def telephone(request: TenantRequest) -> HttpResponse:
     accounts = {each.carrier: each for each in CarrierAccount.objects.all()}
     context = {
         "numbers": TelephoneNumber.objects.select_related("agent", "outside_agent").prefetch_related("hours"),
+        "counted": TelephoneNumber.objects.counted().count(),
         "answered": [*accounts, Carrier.SIP],
         "accounts": accounts,
         "carriers": [(name, Carrier(name).label, accounts.get(name)) for name in CARRIERS],
@@ -264,10 +266,15 @@ def number_new(request: TenantRequest) -> HttpResponse:
                 hours=form.hours,
                 actor=request.user,
             )
+        except journeys.NoRoomForNumber as problem:
+            form.add_error(None, str(problem))
         except (journeys.NumberTaken, journeys.NotYourNumber, CarrierRefused) as problem:
             form.add_error("number", str(problem))
         else:
-            messages.success(request, f"{added} is in service: call it.")
+            if added.is_confirmed:
+                messages.success(request, f"{added} is in service: call it.")
+            else:
+                messages.warning(request, f"{added} waits for the operator, and takes no calls until it is confirmed.")
             return redirect("web:telephone", tenant_slug=request.tenant.slug)
     return _number_page(request, None, form)
 
@@ -295,6 +302,7 @@ def _number_page(request: TenantRequest, found: TelephoneNumber | None, form: Nu
         "number": found,
         "form": form,
         "has_account": CarrierAccount.objects.exists(),
+        "sip_waits": settings.SIP_NUMBERS_NEED_CONFIRMATION,
         "webhook": webhook(found.carrier, "voice") if found is not None and found.carrier in CARRIERS else "",
     }
     return TemplateResponse(request, "web/telephone/number.html", context, status=422 if form.errors else 200)

@@ -37,6 +37,12 @@ def exchange(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) 
         yield found
 
 
+@pytest.fixture(autouse=True)
+def numbers_are_confirmed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a SIP number ring as it is added. tests/web/test_number_confirmation.py is about those that wait."""
+    monkeypatch.setattr(settings, "SIP_NUMBERS_NEED_CONFIRMATION", False)
+
+
 @pytest.fixture
 def carrier() -> str:
     """Whose number acme has; a test is parametrised by it where all carriers are to do the same."""

@@ -102,6 +102,9 @@ def test_speech_presses_no_keys(words: str, pitch: float) -> None:
         (PLAIN, " 9\r\n", "9"),
         (PLAIN, "11", "#"),
         (PLAIN, "99999999999999999999", None),
+        (PLAIN, "00101", None),
+        (RELAY, "Signal=" + "1" * 17, None),
+        (RELAY, "\r\n" * 8_000 + "Signal=5", None),  # which took a second to look through
         (PLAIN, "", None),
         (PLAIN, "²", None),
     ],

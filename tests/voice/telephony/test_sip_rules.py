@@ -104,6 +104,7 @@ def test_opus_goes_before_what_is_offered_before_it_and_keys_share_its_clock() -
         (("a=rtpmap:9 opus/48000/2",), "9 0"),
         ((*OPUS, "a=fmtp:111 stereo=0;maxaveragebitrate=12000"), "111 0"),
         ((*OPUS, "a=maxptime:20"), "111 0"),
+        ((*OPUS, "a=fmtp:111 maxaveragebitrate=" + "0" * 5_000 + "1"), "111 0"),
     ],
 )
 def test_opus_that_may_not_be_as_engines_write_it_is_left_for_g711(lines: tuple[str, ...], types: str) -> None:
@@ -126,6 +127,7 @@ def test_a_call_keeps_its_codec_under_whatever_number_it_is_offered_again() -> N
         (("a=rtcp:4567 IN IP4 192.0.2.9",), ("192.0.2.9", 4567)),
         (("a=rtcp:4567 IN IP6 ::1",), ("192.0.2.1", 4567)),
         (("a=rtcp:nonsense",), ("192.0.2.1", 4001)),
+        (("a=rtcp:" + "0" * 4_999 + "7",), ("192.0.2.1", 4001)),  # more digits than an integer is read from
         (("a=rtcp:4567", "a=rtcp-mux"), None),
     ],
 )

@@ -138,6 +138,6 @@ def _is_opus_for_us(offered: Offered, audio: MediaDescription) -> bool:
         return False
     wishes = dict(pair.strip().lower().partition("=")[::2] for pair in (offered.fmtp or "").split(";"))
     bits, longest = wishes.get("maxaveragebitrate", ""), (audio.attributes.get("maxptime") or [""])[0]
-    return not (bits.isdecimal() and int(bits) < OUR_BITS_PER_SECOND) and not (
-        longest.isdecimal() and int(longest) < OUR_FRAME_MS
+    return not (bits.isdecimal() and int(bits[:9]) < OUR_BITS_PER_SECOND) and not (
+        longest.isdecimal() and int(longest[:9]) < OUR_FRAME_MS
     )

@@ -102,6 +102,14 @@ class SipEndpoint:
 
     # --- requests --------------------------------------------------------------------------------------------------
     def _take(self, arrived: Arrived) -> None:
+        try:
+            self._decide(arrived)
+        except Exception:
+            log.exception("sip.failed", source=arrived.source[0])
+            if arrived.request.method != "ACK":  # its repetitions would be taken for known, and never be answered
+                self._refuse(arrived, 500, "Server Internal Error")
+
+    def _decide(self, arrived: Arrived) -> None:
         request = arrived.request
         tag = request.to_addr.tag if request.to_addr else None
         leg = self._legs.get((request.call_id or "", tag or ""))

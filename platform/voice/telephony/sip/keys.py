@@ -11,7 +11,9 @@ DIGITS = "0123456789*#ABCD"
 ONE_PRESS_SECONDS = 1.0
 """Within so long the same key by another way is the same press: some telephones send it by two."""
 RELAY, PLAIN = "application/dtmf-relay", "application/dtmf"
-_SIGNAL = re.compile(r"^\s*Signal\s*=\s*(\S+)\s*$", re.IGNORECASE | re.MULTILINE)
+LONGEST_INFO = 256
+"""Of characters; a key takes about thirty."""
+_SIGNAL = re.compile(r"^[ \t]*Signal[ \t]*=[ \t]*(\S{1,16})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 
 
 class Way(enum.IntEnum):
@@ -52,8 +54,10 @@ class Keypad:
 
 def read_info(kind: str, text: str) -> str | None:
     """Return the key in the body of an INFO of either kind; None where it names none."""
+    if len(text) > LONGEST_INFO:
+        return None
     signal = _SIGNAL.search(text)
     name = (signal[1] if signal else "") if kind == RELAY else text.strip()
-    if name.isascii() and name.isdecimal() and 10 <= int(name[:4]) < len(DIGITS):
+    if name.isascii() and name.isdecimal() and len(name) == 2 and int(name) < len(DIGITS):
         return DIGITS[int(name)]  # some write the number of RFC 4733
     return name.upper() if len(name) == 1 and name.upper() in DIGITS else None

@@ -103,7 +103,7 @@ def _find_control(audio: MediaDescription, host: str, port: int) -> tuple[str, i
     if "rtcp-mux" in audio.attributes:
         return None
     told = (audio.attributes.get("rtcp") or [""])[0].split()  # RFC 3605: a port, and perhaps IN IP4 and an address
-    if not told or not told[0].isdecimal() or not 0 < int(told[0]) < 65536:
+    if not told or not told[0].isdecimal() or len(told[0]) > 5 or not 0 < int(told[0]) < 65536:
         return host, min(port + 1, 65535)
     try:
         return str(ipaddress.IPv4Address(told[3])), int(told[0])
