@@ -33,9 +33,13 @@ def enter_price(self: Task, *, leg_id: str) -> None:
             price = CARRIERS[leg.carrier].api.fetch_call(account, leg.carrier_ref).price_dollars
         except CarrierRefused as problem:
             log.warning("telephony.no_price", leg=leg_id, problem=str(problem))
-            if problem.permanent:
+            if problem.permanent and not problem.is_unknown:
                 return
+    # Some carriers do not know a call at once, or say that it cost nothing until they have settled it.
+    is_settled = price is not None and (price or not leg.carrier_seconds)
+    if not is_settled and self.request.retries < MOST_PRICE_TRIES:
+        raise self.retry(kwargs={"leg_id": leg_id, "tenant_id": str(leg.tenant_id)}, countdown=PRICE_AFTER_SECONDS)
+    if not is_settled:
+        log.warning("telephony.price_not_settled", leg=leg_id, price=None if price is None else str(price))
     if price is not None:
         record_price(leg, price)
-    elif self.request.retries < MOST_PRICE_TRIES:
-        raise self.retry(kwargs={"leg_id": leg_id, "tenant_id": str(leg.tenant_id)}, countdown=PRICE_AFTER_SECONDS)

@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from django.db import connections
+from django.db.models import Q
 
 from tenants.scope import enter_tenant
 from voice.models import Call
 from voice.telephony import words
-from voice.telephony.bridge import Ending, Figures
+from voice.telephony.bridge import Ending, EndKind, Figures
 from voice.telephony.clips import find_clip
 from voice.telephony.models import Carrier, TelephoneLeg, TelephoneNumber
 
@@ -58,6 +59,7 @@ class StoredLeg:
     def __init__(self, tenant_id: uuid.UUID, leg_id: uuid.UUID) -> None:
         self.tenant_id = tenant_id
         self.leg_id = leg_id
+        self._call_id: uuid.UUID | None = None
 
     async def answered(self) -> bool:
         """Write that the leg is there to talk; return whether there is such a one, and it was not over before."""
@@ -71,7 +73,19 @@ class StoredLeg:
 
         return await in_tenant(self.tenant_id, write)
 
+    async def refused(self, codec: str) -> None:
+        """Write that nobody can talk on the leg, since its sound is of another codec."""
+
+        def write() -> None:
+            TelephoneLeg.objects.filter(pk=self.leg_id, call=None, end_kind="").update(
+                end_kind=EndKind.REFUSED.value, codec=codec[:16]
+            )
+
+        await in_tenant(self.tenant_id, write)
+
     async def began(self, call_id: uuid.UUID) -> None:
+        self._call_id = call_id
+
         def write() -> None:
             # The gateway's row stands before it says so.
             if Call.objects.filter(pk=call_id).exists():
@@ -98,7 +112,9 @@ class StoredLeg:
 
     async def ended(self, ending: Ending, figures: Figures) -> None:
         def write() -> None:
-            TelephoneLeg.objects.filter(pk=self.leg_id).update(
+            # Another process may hold this leg, with a call: what got none does not write over that.
+            of_this_call = Q(call=None) | Q(call=self._call_id)
+            TelephoneLeg.objects.filter(of_this_call, pk=self.leg_id).update(
                 end_kind=ending.kind.value,
                 close_code=ending.close_code,
                 transferred_to=ending.transferred_to,

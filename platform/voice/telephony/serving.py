@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import uuid
 from typing import Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import structlog
 from channels.layers import get_channel_layer
@@ -24,7 +24,7 @@ from voice.telephony.ending import LEGS_GROUP
 from voice.telephony.legs import Leg
 from voice.telephony.records import StoredLeg
 from voice.telephony.routing import read_leg_token
-from voice.telephony.streams import NotAStream, StreamLeg, started
+from voice.telephony.streams import AnotherCodec, NotAStream, StreamLeg, started
 from voice.tickets import call_address
 
 log = structlog.get_logger(__name__)
@@ -59,6 +59,8 @@ class Telephony:
         self.limits = limits
         self.is_draining = False
         self._connections = 0
+        self._claimed: set[uuid.UUID] = set()
+        """Legs that are held, or are about to be."""
         self._held: dict[uuid.UUID, tuple[Leg, asyncio.Task[Ending]]] = {}
 
     @property
@@ -67,8 +69,8 @@ class Telephony:
 
     async def take_stream(self, connection: ServerConnection) -> None:
         """Serve one WebSocket of a carrier's until its call is over."""
-        address = urlsplit(connection.request.path if connection.request else "")
-        hosted = CARRIERS.get(address.path.strip("/"))
+        path, _, query = (connection.request.path if connection.request else "").partition("?")
+        hosted = CARRIERS.get(path.strip("/"))
         # Strangers who open streams and say nothing must not keep callers out, nor without end.
         is_full = self.calls >= self.limits.max_calls or self._connections >= 4 * self.limits.max_calls
         if hosted is None or self.is_draining or is_full:
@@ -78,13 +80,16 @@ class Telephony:
             return
         self._connections += 1
         try:
-            await self._hold_stream(connection, hosted.dialect, dict(parse_qsl(address.query)))
+            await self._hold_stream(connection, hosted.dialect, dict(parse_qsl(query)))
         finally:
             self._connections -= 1
 
     async def _hold_stream(self, connection: ServerConnection, dialect: Dialect, parameters: dict[str, str]) -> None:
         try:
             start = await started(connection, dialect)
+        except AnotherCodec as problem:
+            await _refuse_codec(problem, problem.parameters if dialect.parameters else parameters)
+            return
         except (NotAStream, ConnectionClosed) as problem:
             REFUSED.labels("no_stream").inc()
             log.warning("stream.none", problem=str(problem)[:200])
@@ -101,10 +106,18 @@ class Telephony:
 
     async def hold(self, leg: Leg, record: StoredLeg, ticket: str) -> Ending | None:
         """Bridge an answered leg to its call and return how it ended; None where it is known to be over."""
-        if record.leg_id in self._held or not await record.answered():
-            REFUSED.labels("used").inc()
-            await leg.hang_up()
-            return None
+        if record.leg_id not in self._claimed:
+            self._claimed.add(record.leg_id)
+            try:
+                if await record.answered():
+                    return await self._hold_claimed(leg, record, ticket)
+            finally:
+                self._claimed.discard(record.leg_id)
+        REFUSED.labels("used").inc()
+        await leg.hang_up()
+        return None
+
+    async def _hold_claimed(self, leg: Leg, record: StoredLeg, ticket: str) -> Ending:
         bridge = Bridge(leg, call_address(settings.TELEPHONY_GATEWAY_URL, ticket), record)
         task = asyncio.create_task(bridge.hold(), name="telephone call")
         self._held[record.leg_id] = leg, task
@@ -149,3 +162,12 @@ class Telephony:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _refuse_codec(problem: AnotherCodec, parameters: dict[str, str]) -> None:
+    """Write why a leg is not taken: its caller is told, and lines are not said to be busy that are free."""
+    found = read_leg_token(parameters.get("leg"))
+    REFUSED.labels("codec" if found else "stranger").inc()
+    log.warning("stream.codec", problem=str(problem)[:200], leg_id=str(found[1]) if found else None)
+    if found is not None:
+        await StoredLeg(*found).refused(problem.codec)

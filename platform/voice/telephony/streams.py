@@ -41,10 +41,21 @@ LAWS = {"audio/x-mulaw": PCMU, "PCMU": PCMU, "PCMA": PCMA}
 """What carriers call the sound that they may bring. What is brought to them is mu-law always, as is asked for."""
 ALL_CLEARED = "all cleared"
 """Stands among the marks for what the carrier was told to forget, where it says that it did."""
+NOT_OF_ITS_FORM = (LookupError, ValueError, TypeError, AttributeError, OverflowError)
+"""What reading a message raises that holds something else than it should. JSON may hold an infinity."""
 
 
 class NotAStream(Exception):
     """The other side is not a carrier with a stream for us. The sentence is for the log."""
+
+
+class AnotherCodec(NotAStream):
+    """A carrier brings sound of which we can make nothing."""
+
+    def __init__(self, codec: str, parameters: dict[str, str]) -> None:
+        super().__init__(f"the stream's sound is {codec}")
+        self.codec = codec
+        self.parameters = parameters
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,6 +72,7 @@ async def started(connection: ServerConnection, dialect: Dialect) -> Started:
     """Wait for a stream's start.
 
     Raises:
+        AnotherCodec
         NotAStream: something else came, or nothing in time.
         ConnectionClosed
     """
@@ -70,7 +82,10 @@ async def started(connection: ServerConnection, dialect: Dialect) -> Started:
                 document = _read(await connection.recv())
                 match document.get("event"):
                     case "start":
-                        return _read_start(document, dialect)
+                        try:
+                            return _read_start(document, dialect)
+                        except NOT_OF_ITS_FORM as problem:
+                            raise NotAStream(f"the start is not of its form: {problem}") from None
                     case "connected":
                         continue
                     case other:
@@ -84,14 +99,15 @@ def _read_start(document: dict[str, Any], dialect: Dialect) -> Started:
     if not isinstance(start, dict):
         raise NotAStream("the start has no description")
     form = start.get(dialect.media_format) or {}
-    law = LAWS.get(form.get("encoding", PCMU.name))
-    if law is None or int(form.get(dialect.sample_rate, RATE_HZ)) != RATE_HZ:
-        raise NotAStream(f"the stream's format is {form}")
-    parameters = start.get(dialect.parameters) or {}
+    codec, rate_hz = form.get("encoding", PCMU.name), int(form.get(dialect.sample_rate, RATE_HZ))
+    law = LAWS.get(codec)
+    parameters = {str(name): str(value) for name, value in (start.get(dialect.parameters) or {}).items()}
+    if law is None or rate_hz != RATE_HZ:
+        raise AnotherCodec(f"{codec}/{rate_hz}", parameters)
     return Started(
         stream_id=str(start.get(dialect.stream_id) or document.get(dialect.stream_id) or ""),
         call_ref=str(start.get(dialect.call_ref) or ""),
-        parameters={str(name): str(value) for name, value in parameters.items()},
+        parameters=parameters,
         law=law,
     )
 
@@ -106,8 +122,8 @@ class StreamLeg(Leg):
         self._head, _, self._tail = dialect.media.replace("STREAM", stream_id).partition("PAYLOAD")
         self._mark_message = dialect.mark.replace("STREAM", stream_id)
         self._clear_message = dialect.clear.replace("STREAM", stream_id)
-        self._piece_samples = 0
-        """Of each piece of the caller's sound, as the first one tells."""
+        self._newest: tuple[int, int, int] | None = None
+        """Of the caller's newest piece of sound: its number, and where it begins and ends."""
         self._trim = Trim()
         self._sent = self._heard = 0
         """Frames, of which the carrier has the first and has played the second."""
@@ -127,7 +143,7 @@ class StreamLeg(Leg):
                     if document.get("event") == "stop":
                         break
                     event = self._read_event(document)
-                except (NotAStream, LookupError, ValueError, TypeError, AttributeError):
+                except (NotAStream, *NOT_OF_ITS_FORM):
                     self._malformed += 1
                     if self._malformed > MOST_MALFORMED:
                         log.warning("stream.malformed", call=self._start.call_ref)
@@ -164,15 +180,25 @@ class StreamLeg(Leg):
         return None
 
     def _read_sound(self, media: dict[str, Any]) -> Sound | None:
-        """Return a piece of the caller's sound. Its place is its number's: carriers round their times."""
+        """Return a piece of the caller's sound. Its number tells its place: carriers round their times."""
         if media.get("track", "inbound") != "inbound":
             return None
         number = int(media["chunk"])
         payload = base64.b64decode(media["payload"], validate=True)
         if not 0 < len(payload) <= LONGEST_PIECE_BYTES:
             raise NotAStream("a piece of sound is empty or too long")
-        self._piece_samples = self._piece_samples or len(payload)
-        return Sound(number, number * self._piece_samples, self._start.law.decode(payload), time.monotonic())
+        return Sound(number, self._place(number, len(payload)), self._start.law.decode(payload), time.monotonic())
+
+    def _place(self, number: int, length: int) -> int:
+        """Return where a piece begins. Lengths may change within a call: what lies between two pieces is as long as
+        the one that comes later.
+        """
+        newest, begin, end = self._newest or (number - 1, 0, number * length)
+        if number <= newest:
+            return begin - (newest - number) * length
+        position = end + (number - newest - 1) * length
+        self._newest = number, position, position + length
+        return position
 
     def _hear_mark(self, name: str) -> None:
         """Take in that all before a mark was played, or was forgotten with it."""

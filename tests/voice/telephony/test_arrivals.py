@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+
 import numpy as np
 import pytest
 
 from voice.telephony.arrivals import STARVED_SECONDS, Arrivals, unwrap
 from voice.telephony.concealment import Concealment
-from voice.telephony.g711 import FRAME_SAMPLES, FRAME_SECONDS, RATE_HZ, Samples
+from voice.telephony.dialects import TWILIO
+from voice.telephony.g711 import FRAME_SAMPLES, FRAME_SECONDS, PCMU, RATE_HZ, Samples
+from voice.telephony.opus import OpusPacket
 from voice.telephony.pacing import MOST_AHEAD_SECONDS, WINDOW_SECONDS, Trim
 from voice.telephony.pieces import PcmPieces
+from voice.telephony.streams import Started, StreamLeg
 
 VOICE_HZ = 125  # periods of 64 samples
 
@@ -156,6 +161,31 @@ def test_pieces_of_other_lengths_become_frames() -> None:
     for sequence, at in enumerate(range(0, len(sound), 240)):
         frames += arrivals.push(at, sound[at : at + 240], at / RATE_HZ, sequence=sequence)
     assert np.array_equal(np.concatenate(frames), sound)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [[80] + [160] * 99, [320] + [160] * 99, [240] * 50 + [160] * 50, [160] * 50 + [240] * 50],
+    ids=["a short first one", "a long first one", "shorter from the middle on", "longer from the middle on"],
+)
+def test_a_streams_pieces_may_change_their_length_in_any_order(lengths: list[int]) -> None:
+    ends = np.cumsum(lengths)
+    sound = np.concatenate([voice(number) for number in range(ends[-1] // FRAME_SAMPLES + 1)])
+    leg = StreamLeg(None, Started("s", "c", {}), TWILIO)  # type: ignore[arg-type]  # nothing is sent
+    arrivals = Arrivals(PcmPieces())
+    order = list(range(len(lengths)))
+    order[20:22] = order[21:19:-1]
+    frames = []
+    for index in order:
+        payload = PCMU.encode(sound[ends[index] - lengths[index] : ends[index]])
+        media = {"chunk": str(index + 1), "payload": base64.b64encode(payload).decode()}
+        heard = leg._read_sound(media)
+        assert heard is not None and not isinstance(heard.piece, OpusPacket)
+        frames += arrivals.push(heard.position, heard.piece, ends[index] / RATE_HZ, sequence=heard.sequence)
+    passed = np.concatenate(frames)
+    assert (arrivals.late, arrivals.concealed, arrivals.lost) == (0, 0, 0)
+    assert ends[-1] - len(passed) < FRAME_SAMPLES
+    assert np.abs(passed - sound[: len(passed)]).max() < 0.02
 
 
 def test_counters_that_wrap_go_on() -> None:

@@ -7,27 +7,37 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import datetime
 import json
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import structlog
+from django.conf import settings
+from django.test import RequestFactory
+from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
+from django.utils import timezone
 from websockets.asyncio.client import connect as connect_async
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from websockets.sync.client import connect
 
 from provisioning.models import CostEntry
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
+from tests.carriers import signalwire as signalwire_stand_in
 from tests.carriers import telnyx as telnyx_stand_in
 from tests.carriers.calls import Call
 from tests.carriers.network import StandIn
@@ -221,6 +231,77 @@ def test_what_the_carrier_did_not_sign_is_refused(
 
 
 @at_each_carrier
+def test_what_is_said_of_another_call_changes_no_placed_one(
+    exchange: Exchange, peer: CarrierProcess, acme: Tenant, number_of: Connect, tmp_path: Path
+) -> None:
+    """Telnyx signs no address, and some carriers tell of a person put through to at the address of the caller."""
+    _, agent = number_of("whistle")
+    stand_in = STAND_INS[peer.carrier].STAND_IN(tmp_path)
+    person = "+14155550199"
+    of = {"carrier": peer.carrier, "direction": "outbound", "our_number": NUMBER, "agent": agent}
+    with enter_tenant(acme.id):
+        leg = TelephoneLeg.objects.create(other_number=CALLER, carrier_ref="a request", **of)
+        TelephoneLeg.objects.create(other_number=CALLER, carrier_ref="another", **of)
+
+    def say(name: str, ref: str, status: str, *, to: str = CALLER) -> tuple[str, str]:
+        """Return the leg's status after a webhook at its address, and what that answered."""
+        call = Call(sid=ref, from_number=NUMBER, to_number=to, steps=[], status=status)
+        form = stand_in.form(call)
+        url = f"{exchange[2].url}/telephone/{peer.carrier}/{name}/{leg.pk}/"
+        code, document = post(url, form, stand_in.sign(url, form))
+        assert code in (200, 204)
+        with enter_tenant(acme.id):
+            leg.refresh_from_db()
+        return leg.status, document
+
+    for other in ({"ref": "a child", "to": person}, {"ref": "another"}):
+        status, document = say("answered", status="in-progress", **other)
+        assert status == "ringing" and "Stream" not in document
+        assert say("status", status="completed", **other)[0] == "ringing"
+    assert "<Stream" in say("answered", "its own", "in-progress")[1] and leg.carrier_ref == "its own"
+    for other in ({"ref": "a child", "to": person}, {"ref": "a child"}, {"ref": "another"}):
+        assert say("status", status="completed", **other)[0] == "answered"
+        assert "Stream" not in say("answered", status="in-progress", **other)[1]
+    assert say("status", "its own", "completed")[0] == "completed"
+
+
+def test_without_a_signing_key_nothing_is_signed(acme: Tenant) -> None:
+    url, form = "https://web.example.com/telephone/signalwire/voice/", {"To": NUMBER}
+    request = RequestFactory().post(url, form, headers=signalwire_stand_in.sign(url, form, "None"))
+    with enter_tenant(acme.id):
+        account = CarrierAccount(tenant=acme, carrier="signalwire", token="t" * 20, signing_key=None)
+        assert not CARRIERS["signalwire"].is_signed(account, request, url)
+        account.signing_key = "None"
+        assert CARRIERS["signalwire"].is_signed(account, request, url)
+
+
+@pytest.mark.parametrize("carrier", ["telnyx"])
+@pytest.mark.parametrize("oddity", ["multipart", "JSON", "a long time", "a long duration", "a NUL"])
+def test_what_strangers_post_is_no_error_of_ours(
+    exchange: Exchange, number_of: Connect, tmp_path: Path, oddity: str
+) -> None:
+    number_of("whistle")
+    stand_in = telnyx_stand_in.STAND_IN(tmp_path)
+    url = f"{exchange[2].url}/telephone/telnyx/voice/"
+    form = ring(stand_in)
+    form.update({"a long duration": {"CallDuration": "9" * 5000}, "a NUL": {"To": "\0"}}.get(oddity, {}))
+    headers = stand_in.sign(url, {})
+    if oddity == "a long time":
+        headers["Telnyx-Timestamp"] = "9" * 5000
+    body, content_type = urllib.parse.urlencode(form).encode(), "application/x-www-form-urlencoded"
+    if oddity == "multipart":
+        content_type = MULTIPART_CONTENT
+        body = encode_multipart(BOUNDARY, form)
+    elif oddity == "JSON":
+        body, content_type = json.dumps(form).encode(), "application/json"
+    request = urllib.request.Request(url, body, {**headers, "Content-Type": content_type})
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(request, timeout=10)
+    with refusal.value:
+        assert refusal.value.code == 403
+
+
+@at_each_carrier
 def test_a_ring_that_is_repeated_is_one_leg_and_without_a_stream_the_lines_are_busy(
     exchange: Exchange, peer: CarrierProcess, acme: Tenant, number_of: Connect, tmp_path: Path
 ) -> None:
@@ -299,6 +380,62 @@ def test_a_stranger_at_the_streams_door_is_let_go(exchange: Exchange, carrier: s
     assert exchange[1].health()["calls"] == 0
 
 
+@at_each_carrier
+def test_a_leg_of_another_codec_is_not_told_that_lines_are_busy(
+    exchange: Exchange, peer: CarrierProcess, acme: Tenant, number_of: Connect, tmp_path: Path
+) -> None:
+    number_of("whistle")
+    stand_in = STAND_INS[peer.carrier].STAND_IN(tmp_path)
+    form = ring(stand_in)
+
+    def ask(name: str) -> str:
+        url = f"{exchange[2].url}/telephone/{peer.carrier}/{name}/"
+        return post(url, form, stand_in.sign(url, form))[1]
+
+    opened = next(ET.fromstring(ask("voice")).iter("Stream"))
+    given = {each.attrib["name"]: each.attrib["value"] for each in opened.iter("Parameter")}
+    call = Call(sid="CA1", from_number=CALLER, to_number=NUMBER, steps=[])
+    with connect(opened.get("url") or opened.text or "", compression=None, proxy=None) as stream:
+        for each in stand_in.peer(call, None, given).first_messages():
+            stream.send(json.dumps(each).replace("audio/x-mulaw", "G722").replace("PCMU", "G722"))
+        with pytest.raises(ConnectionClosed):
+            stream.recv(timeout=5)
+    leg = the_leg(acme)
+    assert (leg.end_kind, leg.codec) == ("refused", "G722/8000")
+    assert "something went wrong" in ask("after")
+    with urllib.request.urlopen(f"{exchange[1].url.replace('ws', 'http')}/metrics", timeout=5) as answer:
+        assert 'warmline_telephone_refused_total{reason="codec"}' in answer.read().decode()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        '{"mediaFormat": "x"}',
+        '{"mediaFormat": {"encoding": []}}',
+        '{"mediaFormat": {"sampleRate": "x"}}',
+        '{"mediaFormat": {"sampleRate": Infinity}}',
+        '{"customParameters": [1]}',
+        "5",
+    ],
+)
+def test_a_start_of_any_form_is_no_error_of_ours(exchange: Exchange, start: str) -> None:
+    before = exchange[1].log
+    with connect(f"{exchange[1].url}/twilio", compression=None, proxy=None) as stranger:
+        stranger.send(f'{{"event": "start", "start": {start}}}')
+        with pytest.raises(ConnectionClosedOK):
+            stranger.recv(timeout=5)
+    assert "Traceback" not in exchange[1].log.removeprefix(before)
+
+
+def test_a_strangers_address_is_no_error_of_ours(exchange: Exchange) -> None:
+    with (
+        connect(f"{exchange[1].url}//[nobody?leg=%5B", compression=None, proxy=None) as stranger,
+        pytest.raises(ConnectionClosedError) as closed,
+    ):
+        stranger.recv(timeout=5)
+    assert closed.value.rcvd is not None and closed.value.rcvd.reason == "unknown"
+
+
 def test_a_law_and_longer_pieces_are_heard_as_they_come() -> None:
     """Telnyx brings A-law where it cannot change it, and a carrier's pieces may be of 30 ms."""
     tone = (0.3 * np.sin(np.arange(240) / 4)).astype(np.float32)
@@ -374,6 +511,68 @@ def test_an_agent_calls_somebody_and_the_end_that_nobody_told_is_asked_about(
             leg.carrier_seconds,
             Decimal("0.0085"),
         )
+
+
+Answers = list[tuple[int, dict[str, Any]]]
+UNKNOWN: tuple[int, dict[str, Any]] = (404, {"errors": []})
+NOTHING, PRICED = ((200, {"status": "completed", "price": price, "price_unit": "USD"}) for price in ("0", "0.0085"))
+
+
+@contextlib.contextmanager
+def api_that_answers(answers: Answers) -> Iterator[str]:
+    """Be an API that gives each answer once and then the last one for ever, and return its address."""
+
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, document = answers.pop(0) if len(answers) > 1 else answers[0]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(document).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("answers", "seconds", "tries_left", "entered"),
+    [
+        ([UNKNOWN, NOTHING, PRICED], 61, 6, PRICE),
+        ([NOTHING], 61, 2, 0),
+        ([UNKNOWN], 61, 2, 0),
+        ([NOTHING, PRICED], 0, 6, 0),
+    ],
+    ids=["late", "nothing for ever", "never known", "nothing for no seconds"],
+)
+def test_a_price_that_is_not_settled_at_once_is_asked_for_again(
+    acme: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: Answers,
+    seconds: int,
+    tries_left: int,
+    entered: int,
+) -> None:
+    longer_ago = timezone.now() - datetime.timedelta(minutes=5)
+    with enter_tenant(acme.id):
+        CarrierAccount.objects.create(
+            carrier="telnyx", account_ref=telnyx_stand_in.ACCOUNT, **telnyx_stand_in.CREDENTIALS
+        )
+        leg = TelephoneLeg.objects.create(
+            carrier="telnyx", carrier_ref="c", our_number=NUMBER, ended_at=longer_ago, carrier_seconds=seconds
+        )
+    of = {"tenant_id": str(acme.id), "leg_id": str(leg.pk)}
+    with api_that_answers(list(answers)) as url, structlog.testing.capture_logs() as logged:
+        monkeypatch.setattr(settings, "TELNYX_URL", url)
+        prices.enter_price.apply(kwargs=of, retries=prices.MOST_PRICE_TRIES - tries_left)
+    entries = CostEntry.objects.filter(part="telephony")
+    with enter_tenant(acme.id):
+        assert sum(each.nano_dollars for each in entries) == entered
+    is_given_up = any(each["event"] == "telephony.price_not_settled" for each in logged)
+    assert is_given_up is (seconds > 0 and not entered)
 
 
 @at_each_carrier

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import json
 import signal
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.conf import settings
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -21,8 +25,12 @@ from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import wait_until
 from tests.voice.telephony.conftest import Exchange
 from tests.voice.telephony.processes import CALLER, NUMBER, CarrierProcess, TelephonyProcess
+from tests.voice.telephony.telephones import Telephone
+from voice.telephony.bridge import Ending, EndKind
 from voice.telephony.models import TelephoneLeg
+from voice.telephony.records import StoredLeg
 from voice.telephony.routing import grant
+from voice.telephony.serving import Limits, Telephony
 
 Connect = Callable[..., Any]
 ALL_DAY = {weekday: [(datetime.time(0, 0), datetime.time(23, 59, 59))] for weekday in range(7)}
@@ -109,6 +117,47 @@ def test_a_process_that_is_stopped_lets_its_calls_end_and_writes_how(
     telephony.process.stop()
     leg = the_leg(acme)
     assert (leg.end_kind, leg.close_code, leg.codec) == ("lost", 1001, "PCMU")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_a_second_stream_of_a_leg_leaves_the_first_alone(
+    gateway: GatewayProcess, acme: Tenant, place: Any, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    monkeypatch.setattr(settings, "TELEPHONY_GATEWAY_URL", gateway.url)
+    telephonies = [Telephony(Limits(max_calls=4, drain_seconds=1)) for _ in range(processes)]
+
+    @sync_to_async
+    def ring() -> tuple[uuid.UUID, str]:
+        with enter_tenant(acme.id):
+            agent = factories.create_agent(prompt="mode: whistle")
+            leg = TelephoneLeg.objects.create(carrier="twilio", our_number=NUMBER)
+            return leg.pk, grant(leg, agent).ticket
+
+    leg_id, ticket = await ring()
+    leg_now = sync_to_async(the_leg)
+
+    def hold(telephony: Telephony, telephone: Telephone) -> asyncio.Task[Ending | None]:
+        return asyncio.create_task(telephony.hold(telephone, StoredLeg(acme.id, leg_id), ticket))
+
+    async def is_talking() -> None:
+        async with asyncio.timeout(20):
+            while (await leg_now(acme)).call is None:
+                await asyncio.sleep(0.02)
+
+    first, second = Telephone(), Telephone()
+    holding = hold(telephonies[0], first)
+    if processes == 2:  # which know of each other by the database alone
+        await is_talking()
+    async with asyncio.timeout(20):
+        refused = await hold(telephonies[-1], second)
+    assert (refused and refused.kind) == (EndKind.REFUSED if processes == 2 else None) and second.hung_up
+    await is_talking()
+    assert (await leg_now(acme)).end_kind == "" and telephonies[0].calls == 1
+    first.put_down()
+    async with asyncio.timeout(20):
+        ending = await holding
+    assert ending is not None and ending.kind is EndKind.CALLER_HUNG_UP
+    assert (await leg_now(acme)).end_kind == "caller_hung_up" and telephonies[0].calls == 0
 
 
 def test_an_unknown_carrier_is_let_go(exchange: Exchange) -> None:

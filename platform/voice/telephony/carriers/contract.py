@@ -21,6 +21,8 @@ RING_SECONDS = 30
 """How long somebody whom an agent calls may let it ring."""
 DIAL_SECONDS = 25
 """How long the person whom a caller is put through to may let it ring."""
+MOST_DIGITS = 9
+"""Of a call's seconds."""
 STATUSES = {
     "queued": TelephoneLeg.Status.WAITING,
     "initiated": TelephoneLeg.Status.RINGING,
@@ -145,4 +147,4 @@ def webhook(carrier: str, name: str, **arguments: Any) -> str:
 
 
 def read_seconds(value: str | None) -> int | None:
-    return int(value) if value and value.isdecimal() else None
+    return int(value) if value and value.isdecimal() and len(value) <= MOST_DIGITS else None

@@ -44,11 +44,12 @@ def from_carrier(view: View) -> View:
     @functools.wraps(view)
     def checked(request: HttpRequest, carrier: str, **arguments: Any) -> HttpResponse:
         hosted = CARRIERS.get(carrier)
-        if hosted is not None:
+        # All carriers post such forms. Of another one, the body that is signed could not be read any more.
+        if hosted is not None and request.content_type == "application/x-www-form-urlencoded":
             said = hosted.read(request.POST)
             # Of an inbound call the number called is ours, of an outbound one the caller's.
             for number in (said.to, said.caller):
-                tenant_id = find_tenant_of(number)
+                tenant_id = None if "\0" in number else find_tenant_of(number)  # PostgreSQL takes no such text
                 if tenant_id is None or not said.call_ref:
                     continue
                 with enter_tenant(tenant_id):
@@ -98,13 +99,12 @@ def voice(carrier: str, said: Said) -> HttpResponse:
 def answered(carrier: str, said: Said, leg_id: uuid.UUID) -> HttpResponse:
     """Somebody, or something, took a call that an agent placed."""
     markup = CARRIERS[carrier].markup
-    leg = TelephoneLeg.objects.select_related("agent").filter(pk=leg_id, carrier=carrier).first()
+    leg = _find_placed(carrier, said, leg_id)
     if leg is None or leg.is_finished or leg.agent is None:
         return _answer(markup.hang_up())
-    leg.carrier_ref = said.call_ref
     leg.answered_by = said.answered_by[:24]
-    leg.save(update_fields=["carrier_ref", "answered_by"])
-    leg.answer()
+    leg.save(update_fields=["answered_by"])
+    _take_answer(leg, said)
     if leg.answered_by.startswith("machine") or leg.answered_by == "fax":
         return _answer(markup.hang_up())
     try:
@@ -149,14 +149,36 @@ def status(carrier: str, said: Said) -> HttpResponse:
 @from_carrier
 def placed_status(carrier: str, said: Said, leg_id: uuid.UUID) -> HttpResponse:
     """Do the same for a call that an agent placed: it may be over before its carrier has told us its name."""
-    return _take_in(TelephoneLeg.objects.filter(pk=leg_id, carrier=carrier).first(), said)
+    return _take_in(_find_placed(carrier, said, leg_id), said)
+
+
+def _find_placed(carrier: str, said: Said, leg_id: uuid.UUID) -> TelephoneLeg | None:
+    """Return the leg of a placed call that an address names, where what is said can be of that call.
+
+    An address alone proves little: Telnyx does not sign it, and it may be told of the person whom somebody was put
+    through to. Until the answer a call's name proves nothing either: Plivo's request has another.
+    """
+    leg = TelephoneLeg.objects.select_related("agent").filter(pk=leg_id, carrier=carrier).first()
+    if leg is None or said.to != leg.other_number:
+        return None
+    if leg.answered_at is not None and said.call_ref != leg.carrier_ref:
+        return None
+    is_anothers = TelephoneLeg.objects.filter(carrier=carrier, carrier_ref=said.call_ref).exclude(pk=leg_id).exists()
+    return None if is_anothers else leg
+
+
+def _take_answer(leg: TelephoneLeg, said: Said) -> None:
+    if leg.answered_at is None and not leg.is_finished:
+        leg.carrier_ref = said.call_ref
+        leg.save(update_fields=["carrier_ref"])
+        leg.answer()
 
 
 def _take_in(leg: TelephoneLeg | None, said: Said) -> HttpResponse:
     if leg is not None and said.status in TelephoneLeg.FINISHED:
         ending.finish_leg(leg, status=said.status, seconds=said.seconds)
     elif leg is not None and said.status == TelephoneLeg.Status.ANSWERED:
-        leg.answer()
+        _take_answer(leg, said)
     elif leg is not None and said.status == TelephoneLeg.Status.RINGING and leg.status == TelephoneLeg.Status.WAITING:
         leg.status, leg.rang_at = said.status, timezone.now()
         leg.save(update_fields=["status", "rang_at"])
