@@ -18,6 +18,9 @@ from voice.admission import Admitted, Crowded, Refused, Request, admit
 from voice.options import Options
 from voice.rates import Rates
 
+QUEUE_SECONDS = 15.0
+"""How long a caller waits behind others of the same tenant who came at the same time: for about two thousand."""
+
 
 class Doors:
     """Of one process. Of a tenant's callers, one at a time waits with a connection of the pool in its hands.
@@ -38,15 +41,24 @@ class Doors:
 
         Raises:
             Refused
-            psycopg.Error: the database cannot be reached.
+            psycopg.Error, TimeoutError: the database cannot be reached.
         """
         self.refuse_crowds(request, callers=callers)
         try:
-            return await admit(self._pool, request, self._options, wait=False)
+            async with asyncio.timeout(self._options.database_seconds):
+                return await admit(self._pool, request, self._options, wait=False)
         except Crowded as crowd:
             queue = self._queues.setdefault(crowd.tenant_id, asyncio.Lock())
-        async with queue:
-            return await admit(self._pool, request, self._options, wait=True)
+        try:
+            async with asyncio.timeout(QUEUE_SECONDS):
+                await queue.acquire()
+        except TimeoutError:
+            raise Refused(CloseCode.TRY_AGAIN_LATER) from None
+        try:
+            async with asyncio.timeout(self._options.database_seconds):
+                return await admit(self._pool, request, self._options, wait=True)
+        finally:
+            queue.release()
 
     def refuse_crowds(self, request: Request, *, callers: int) -> None:
         """Refuse whom there is no room for, and who asks too often; the database is not asked.

@@ -136,8 +136,7 @@ class Gateway:
             raise Refused(CloseCode.AGENT_UNKNOWN)
         with tracer.start_as_current_span("admit"):
             try:
-                async with asyncio.timeout(self.options.database_seconds):
-                    admitted = await self.doors.admit(request, callers=len(self.calls))
+                admitted = await self.doors.admit(request, callers=len(self.calls))
             except DATABASE_AWAY as problem:
                 log.warning("database.away", problem=repr(problem))
                 raise Refused(CloseCode.TRY_AGAIN_LATER) from problem
