@@ -52,7 +52,7 @@ def needed_sentences(numbers: Iterable[TelephoneNumber], tenant: Tenant) -> set[
 @shared_task(base=TenantTask, name="voice.telephony.make_clips")
 def make_clips() -> int:
     """Speak what the entered tenant's SIP numbers may have to say and has not been spoken; return how much that was."""
-    numbers = list(TelephoneNumber.objects.filter(carrier=Carrier.SIP))
+    numbers = list(TelephoneNumber.objects.counted().filter(carrier=Carrier.SIP))
     needed = needed_sentences(numbers, Tenant.objects.get(pk=entered_tenant_id()))
     by_digest = {SpokenSentence.digest_of(sentence): sentence for sentence in needed}
     made = set(SpokenSentence.objects.values_list("digest", flat=True))
@@ -74,7 +74,7 @@ def sweep_clips() -> int:
     """Have made what is missing, after a lost task or another name of the business; return for how many tenants."""
     with enter_operator("beat", reason="sweep clips"):
         numbers: dict[Tenant, list[TelephoneNumber]] = {}
-        for number in TelephoneNumber.objects.filter(carrier=Carrier.SIP).select_related("tenant"):
+        for number in TelephoneNumber.objects.counted().filter(carrier=Carrier.SIP).select_related("tenant"):
             numbers.setdefault(number.tenant, []).append(number)
         made: dict[uuid.UUID, set[str]] = {}
         for tenant_id, digest in SpokenSentence.objects.values_list("tenant_id", "digest"):
