@@ -19,7 +19,7 @@ from voice.options import Options
 from voice.rates import Rates
 
 QUEUE_SECONDS = 15.0
-"""How long a caller waits behind others of the same tenant who came at the same time: for about two thousand."""
+"""How long a caller waits behind others of the same tenant who came at the same time."""
 
 
 class Doors:

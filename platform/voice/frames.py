@@ -446,9 +446,10 @@ class Frames(asyncio.Protocol):
 
 
 def pass_audio(frame: bytes, head: int, passage: Passage, write: Callable[[bytes], None]) -> float:
-    """Pass on one whole message of audio, and return when.
+    """Pass on one whole message of audio, and return when it came (monotonic seconds).
 
     Args:
+        frame: all of its bytes, masked or not.
         head: where its payload begins.
     """
     at = monotonic()

@@ -184,9 +184,16 @@ class StreamPeer(abc.ABC):
     def last_messages(self) -> list[dict[str, Any]]:
         """When the caller hung up."""
 
-    @abc.abstractmethod
     def read(self, document: dict[str, Any]) -> tuple[str, str]:
         """Return what the other side wants: to `play` a payload, to set a `mark`, or to `clear`."""
+        match document:
+            case {"event": "media", "media": {"payload": payload}}:
+                return "play", payload
+            case {"event": "mark", "mark": {"name": name}}:
+                return "mark", name
+            case {"event": "clear"}:
+                return "clear", ""
+        return "unknown", str(document)
 
     def cleared(self, marks: list[str]) -> list[dict[str, Any]]:
         """Return what is said when all is forgotten, the marks with it: most say that they were reached."""

@@ -59,16 +59,6 @@ class TelnyxStream(StreamPeer):
     def last_messages(self) -> list[dict[str, Any]]:
         return [self._message("stop", stop={"user_id": ACCOUNT, "call_control_id": self.call.sid})]
 
-    def read(self, document: dict[str, Any]) -> tuple[str, str]:
-        match document:
-            case {"event": "media", "media": {"payload": payload}}:
-                return "play", payload
-            case {"event": "mark", "mark": {"name": name}}:
-                return "mark", name
-            case {"event": "clear"}:
-                return "clear", ""
-        return "unknown", str(document)
-
     def _message(self, event: str, **fields: Any) -> dict[str, Any]:
         return {"event": event, "sequence_number": str(self.next_number()), "stream_id": self.id, **fields}
 

@@ -58,14 +58,7 @@ class TwilioStream(StreamPeer):
 
     def read(self, document: dict[str, Any]) -> tuple[str, str]:
         assert document["streamSid"] == self.id, document
-        match document:
-            case {"event": "media", "media": {"payload": payload}}:
-                return "play", payload
-            case {"event": "mark", "mark": {"name": name}}:
-                return "mark", name
-            case {"event": "clear"}:
-                return "clear", ""
-        return "unknown", str(document)
+        return super().read(document)
 
     def message(self, event: str, **fields: Any) -> dict[str, Any]:
         return {"event": event, "sequenceNumber": str(self.next_number()), "streamSid": self.id, **fields}

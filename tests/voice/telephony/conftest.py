@@ -14,6 +14,7 @@ from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests.voice import factories
 from tests.voice.conftest import GatewayProcess
+from tests.voice.telephony import sip_peers
 from tests.voice.telephony.processes import (
     NUMBER,
     STAND_INS,
@@ -22,6 +23,7 @@ from tests.voice.telephony.processes import (
     TelephonyProcess,
     telephone_exchange,
 )
+from tests.voice.telephony.sip_peers import Answers
 from tests.web.web_process import WebProcess
 from voice.telephony import numbers, outbound
 from voice.telephony.models import TelephoneLeg, TelephoneNumber
@@ -95,3 +97,23 @@ def placed(peer: CarrierProcess, acme: Tenant, alice: User, number_of: Any) -> C
         return leg
 
     return place
+
+
+@pytest.fixture
+def connect(acme: Tenant, alice: User) -> Answers:
+    """A function that connects a trunk's number to an agent that a scripted worker plays in the mode given."""
+
+    def connect(mode: str = "whistle", hours: Any = None, **settings: Any) -> None:
+        with enter_tenant(acme.id):
+            agent = factories.create_agent(prompt=f"mode: {mode}", tools=("hand_off",))
+            numbers.add_number(
+                number=sip_peers.NUMBER, carrier="sip", agent=agent, settings=settings, hours=hours or {}, actor=alice
+            )
+
+    return connect
+
+
+@pytest.fixture
+def answers(place: Any, connect: Answers) -> Answers:
+    """The same, with a worker."""
+    return connect

@@ -10,7 +10,7 @@ import secrets
 import socket
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +27,8 @@ from voice.telephony.sip.rtp import HEADER
 NUMBER = "+14155550142"
 PASSWORD = "a-password-of-tests"
 SECONDS_OF_SILENCE = 60
+Answers = Callable[..., None]
+"""Connects NUMBER to an agent: the fixture `answers`."""
 
 
 def free_sip_port() -> int:

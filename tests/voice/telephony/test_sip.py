@@ -12,7 +12,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from aiosipua import SipDigestAuth, build_credentials, parse_auth, stringify_auth
 
-from tenants.models import Tenant, User
+from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.carriers.baresip import Baresip
 from tests.voice import factories
@@ -30,6 +30,7 @@ from tests.voice.telephony.sip_peers import (
     NUMBER,
     PASSWORD,
     Answer,
+    Answers,
     PlainPeer,
     RtpPeer,
     SipTelephony,
@@ -41,10 +42,7 @@ from tests.voice.telephony.sip_peers import (
 from tests.voice.telephony.test_keys import pause, tone
 from tests.voice.telephony.test_twilio import finished
 from voice.records import call_record, find_call
-from voice.telephony import numbers
 from voice.telephony.g711 import RATE_HZ
-
-Answers = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
@@ -59,26 +57,6 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Baresip]:
     """Somebody who beeps a second after being answered, and says nothing more for a minute."""
     with baresip(tmp_path_factory.mktemp("caller") / "caller", beeps(1.0)) as telephone:
         yield telephone
-
-
-@pytest.fixture
-def answers(place: Any, connect: Answers) -> Answers:
-    """The same, with a worker."""
-    return connect
-
-
-@pytest.fixture
-def connect(acme: Tenant, alice: User) -> Answers:
-    """A function that connects a number of acme's to an agent that a scripted worker plays in the mode given."""
-
-    def connect(mode: str = "whistle", hours: Any = None, **settings: Any) -> None:
-        with enter_tenant(acme.id):
-            agent = factories.create_agent(prompt=f"mode: {mode}", tools=("hand_off",))
-            numbers.add_number(
-                number=NUMBER, carrier="sip", agent=agent, settings=settings, hours=hours or {}, actor=alice
-            )
-
-    return connect
 
 
 def test_a_caller_talks_and_hangs_up(sip: SipTelephony, caller: Baresip, acme: Tenant, answers: Answers) -> None:

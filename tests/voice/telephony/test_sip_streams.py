@@ -14,27 +14,24 @@ from typing import Any
 
 import pytest
 
-from tenants.models import Tenant, User
-from tenants.scope import enter_tenant
-from tests.voice import factories
+from tenants.models import Tenant
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import running, wait_until
 from tests.voice.telephony.sip_peers import (
     NUMBER,
+    Answers,
     PlainPeer,
     SipTelephony,
 )
 from tests.voice.telephony.stream_peers import Certificate, StreamPeer
 from tests.voice.telephony.test_sip import CROWD
 from tests.voice.telephony.test_twilio import finished
-from voice.telephony import numbers
 from voice.telephony.sip import streams
 from voice.telephony.sip.door import Door
 from voice.telephony.sip.framing import LONGEST_MESSAGE_BYTES, MOST_WAITING_BYTES, PING, PONG, BadStream, Framer
 from voice.telephony.sip.hops import Hop, Transport
 from voice.telephony.sip.options import SipOptions
 
-Answers = Callable[..., None]
 MOST = 16
 
 
@@ -55,18 +52,6 @@ def sip(
     )
     with running(telephony.process):
         yield telephony
-
-
-@pytest.fixture
-def answers(acme: Tenant, alice: User, place: Any) -> Answers:
-    """A function that connects a number of acme's to an agent that a scripted worker plays in the mode given."""
-
-    def connect(mode: str = "whistle", **settings: Any) -> None:
-        with enter_tenant(acme.id):
-            agent = factories.create_agent(prompt=f"mode: {mode}", tools=("hand_off",))
-            numbers.add_number(number=NUMBER, carrier="sip", agent=agent, settings=settings, hours={}, actor=alice)
-
-    return connect
 
 
 @pytest.fixture(params=["TCP", "TLS"])

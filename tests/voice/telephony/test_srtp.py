@@ -7,7 +7,7 @@ import hmac
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ from gpu_workers.protocol import SAMPLE_RATE_HZ
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests.gpu_workers.speech import speak
-from tests.voice import factories
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import running
 from tests.voice.supervised import supervisor_with_a_pool
 from tests.voice.telephony.sip_peers import (
     NUMBER,
+    Answers,
     PlainPeer,
     SipTelephony,
     baresip,
@@ -44,7 +44,6 @@ from voice.telephony.g711 import PCMU, RATE_HZ
 from voice.telephony.sip.media import NoCommonSound, read_offer, write_answer
 from voice.telephony.sip.srtp import Crypto, Encryption, NoCommonKey, Suite, find_key
 
-Answers = Callable[..., None]
 HEADER = struct.Struct("!BBHLL")
 KEY, OTHER_KEY = (base64.b64encode(bytes(range(begin, begin + 30))).decode() for begin in (0, 100))
 
@@ -211,16 +210,6 @@ def sip(
     telephony = SipTelephony(tmp_path_factory.mktemp("sip"), gateway_url=gateway.url, **certificate.settings)
     with running(telephony.process):
         yield telephony
-
-
-@pytest.fixture
-def answers(acme: Tenant, alice: User, place: Any) -> Answers:
-    def connect(mode: str = "whistle", **settings: Any) -> None:
-        with enter_tenant(acme.id):
-            agent = factories.create_agent(prompt=f"mode: {mode}", tools=("hand_off",))
-            numbers.add_number(number=NUMBER, carrier="sip", agent=agent, settings=settings, hours={}, actor=alice)
-
-    return connect
 
 
 @pytest.mark.parametrize(("encryption", "codec"), [("srtp-mand", "PCMU/8000"), ("srtp", "PCMU/8000,opus/48000/2")])
