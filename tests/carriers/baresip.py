@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from tests.voice.processes import Process, wait_until
+from tests.voice.processes import START_SECONDS, Process, wait_until
 from voice.telephony.g711 import RATE_HZ
 
 MODULES = Path("/usr/lib/baresip/modules")
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
 WAV_HEAD_BYTES = 44
 LOUD = 0.02
 
@@ -97,6 +97,7 @@ class Baresip:
         self._control = self._connect(control_port)
         self._rest = b""
         self._token = 0
+        self.tell("listcalls", within_seconds=START_SECONDS)  # so it is this baresip, and it takes commands
 
     def close(self) -> None:
         self._control.close()
@@ -108,19 +109,21 @@ class Baresip:
     def dial(self, number: str, *, at: int, transport: str = "udp") -> None:
         self.tell("dial", f"sip:{number}@127.0.0.1:{at};transport={transport}")
 
-    def tell(self, command: str, parameters: str = "") -> dict[str, Any]:
+    def tell(self, command: str, parameters: str = "", *, within_seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
         """Give a command of its menu, and return what it said to that."""
         self._token += 1
         text = json.dumps({"command": command, "params": parameters, "token": str(self._token)})
         self._control.sendall(f"{len(text)}:{text},".encode())
-        return self._await(lambda message: message.get("token") == str(self._token))
+        return self._await(
+            lambda message: message.get("token") == str(self._token), within_seconds=within_seconds, what=command
+        )
 
     def wait_for(self, kind: str, *, within_seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
         """Wait for an event of a call, like CALL_ESTABLISHED; each is found once."""
         for at, event in enumerate(self.events):
             if event.get("type") == kind:
                 return self.events.pop(at)
-        return self._await(lambda message: message.get("type") == kind, within_seconds=within_seconds)
+        return self._await(lambda message: message.get("type") == kind, within_seconds=within_seconds, what=kind)
 
     def heard(self) -> Samples:
         """Return what it heard in its last call, once that is over."""
@@ -160,7 +163,7 @@ class Baresip:
         wait_until(connects, what="baresip's start")
         return found[0]
 
-    def _await(self, wanted: Any, *, within_seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
+    def _await(self, wanted: Callable[[dict[str, Any]], bool], *, within_seconds: float, what: str) -> dict[str, Any]:
         deadline = time.monotonic() + within_seconds
         while True:
             for message in self._messages():
@@ -170,9 +173,13 @@ class Baresip:
                     self.events.append(message)
             self._control.settimeout(max(0.01, deadline - time.monotonic()))
             try:
-                self._rest += self._control.recv(65536)
+                came = self._control.recv(65536)
             except TimeoutError:
-                raise AssertionError(f"baresip did not say it; it said {self.events}") from None
+                came = b""
+            if not came:
+                log = self.process.output.read_text()[-2000:]
+                raise AssertionError(f"baresip did not answer or say {what!r}, but {self.events}: {log}")
+            self._rest += came
 
     def _messages(self) -> Iterator[dict[str, Any]]:
         """Yield what came whole, as netstrings of JSON."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from config import embedded
 from tests.config.demos import Demo, left_behind, wait_until_gone
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -44,7 +44,7 @@ def first(state_dir: Path) -> dict[str, object]:
 
 
 def free_ports() -> list[str]:
-    return ["--port", str(embedded.free_port()), "--gateway-port", str(embedded.free_port())]
+    return ["--port", str(free_port()), "--gateway-port", str(free_port())]
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_secrets_are_for_the_owner_of_the_state_folder_alone(state_dir: Path) ->
 def test_a_second_start_is_quick_keeps_the_data_and_replaces_a_taken_port(
     state_dir: Path, first: dict[str, object], taken_port: int
 ) -> None:
-    with Demo(state_dir, "--port", str(taken_port), "--gateway-port", str(embedded.free_port())) as demo:
+    with Demo(state_dir, "--port", str(taken_port), "--gateway-port", str(free_port())) as demo:
         assert demo.until_ready() < SECOND_START_SECONDS
         said = demo.until_line(f"Port {taken_port} is taken")
         address = demo.until_line("  http://localhost:").strip()

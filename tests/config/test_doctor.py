@@ -11,13 +11,13 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import override_settings
 
-from config import embedded
+from tests.ports import free_port
 
 
 def findings(**changes: Any) -> dict[str, dict[str, str]]:
     """Run the doctor beside the tests' databases alone, and return its findings by name."""
     output = io.StringIO()
-    nowhere = f"127.0.0.1:{embedded.free_port()}"
+    nowhere = f"127.0.0.1:{free_port()}"
     alone = {
         "GATEWAY_URL": f"ws://{nowhere}",
         "INTERNAL_URL": f"http://{nowhere}",
@@ -50,7 +50,7 @@ def test_each_finding_is_one_line_for_people() -> None:
 def test_a_database_that_is_away_is_named_and_what_needs_it_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     for alias in ("default", "owner"):
         connections[alias].close()
-        monkeypatch.setitem(connections[alias].settings_dict, "PORT", str(embedded.free_port()))
+        monkeypatch.setitem(connections[alias].settings_dict, "PORT", str(free_port()))
     found = findings()
     assert found["database"]["state"] == found["database owner"]["state"] == "wrong"
     assert "Is DATABASE_URL right" in found["database"]["advice"]
@@ -79,7 +79,7 @@ def test_a_table_without_row_level_security_is_named() -> None:
 
 
 def test_a_valkey_that_is_away_is_named() -> None:
-    found = findings(REDIS_URL=f"redis://127.0.0.1:{embedded.free_port()}/0")
+    found = findings(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
     assert found["valkey"]["state"] == "wrong"
     assert found["tasks"]["state"] == "skipped"
 
@@ -91,5 +91,5 @@ def test_secrets_that_everybody_knows_are_wrong() -> None:
 
 
 def test_a_language_model_that_does_not_answer_is_wrong() -> None:
-    found = findings(LLM_BASE_URL=f"http://127.0.0.1:{embedded.free_port()}/v1")
+    found = findings(LLM_BASE_URL=f"http://127.0.0.1:{free_port()}/v1")
     assert found["language model"]["state"] == "wrong"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.test import Client, override_settings
 
-from config import embedded
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_health_names_each_dependency(nobody: Client) -> None:
 
 
 def test_health_is_503_without_valkey_and_tells_strangers_no_address(nobody: Client) -> None:
-    port = embedded.free_port()
+    port = free_port()
     with override_settings(REDIS_URL=f"redis://:hunter2@127.0.0.1:{port}/0"):
         response = nobody.get("/healthz")
     assert response.status_code == 503

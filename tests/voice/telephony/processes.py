@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import numpy as np
 
 from tests.carriers import plivo, signalwire, telnyx, twilio
 from tests.carriers.network import NUMBERS
+from tests.ports import free_port
 from tests.voice.processes import Process, running, wait_until
 from tests.web.web_process import WebProcess
 from voice.telephony.g711 import PCMU, Samples
@@ -80,11 +80,6 @@ class CarrierProcess:
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 class Carriers:

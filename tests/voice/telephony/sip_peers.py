@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import random
 import re
 import secrets
 import socket
@@ -18,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from tests.carriers.baresip import Baresip, Samples, write_wav
+from tests.ports import free_port
 from tests.voice.processes import running
 from tests.voice.telephony.processes import TelephonyProcess
 from voice.telephony.g711 import FRAME_SAMPLES, FRAME_SECONDS, PCMU, RATE_HZ
@@ -29,17 +28,6 @@ PASSWORD = "a-password-of-tests"
 SECONDS_OF_SILENCE = 60
 Answers = Callable[..., None]
 """Connects NUMBER to an agent: the fixture `answers`."""
-
-
-def free_sip_port() -> int:
-    """Return a port that is free, as is the next, which baresip takes for TLS; the system gives out higher ones."""
-    while True:
-        port = random.randrange(22_000, 32_000, 2)
-        with contextlib.ExitStack() as taken, contextlib.suppress(OSError):
-            for each in (port, port + 1):
-                for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                    taken.enter_context(socket.socket(socket.AF_INET, kind)).bind(("127.0.0.1", each))
-            return port
 
 
 def beeps(*at_seconds: float) -> Samples:
@@ -60,7 +48,7 @@ class SipTelephony(TelephonyProcess):
     """A telephony process that answers 127.0.0.1 by its address, and 127.0.0.2 with a password."""
 
     def __init__(self, folder: Path, *, gateway_url: str, **more: str) -> None:
-        self.sip_port = free_sip_port()
+        self.sip_port = free_port()
         given = {
             "SIP_HOST": "127.0.0.1",
             "SIP_PORT": str(self.sip_port),
@@ -87,12 +75,11 @@ class SipTelephony(TelephonyProcess):
 
 @contextmanager
 def baresip(folder: Path, says: Samples, **how: Any) -> Iterator[Baresip]:
-    port = free_sip_port()
     folder.mkdir()
     telephone = Baresip(
         folder / "baresip",
-        sip_port=port,
-        control_port=free_sip_port(),
+        sip_port=free_port(),
+        control_port=free_port(),
         says=write_wav(folder / "says.wav", says),
         **how,
     )
@@ -229,7 +216,7 @@ class RtpPeer:
     """Two sockets for a call's sound and its RTCP, which say in real time what they are told."""
 
     def __init__(self, *, host: str = "127.0.0.1") -> None:
-        self.port = free_sip_port()
+        self.port = free_port()
         self.sound, self.control = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
         for each, port in ((self.sound, self.port), (self.control, self.port + 1)):
             each.bind((host, port))

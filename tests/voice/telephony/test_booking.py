@@ -21,6 +21,7 @@ from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests.carriers import twilio as stand_in
 from tests.gpu_workers.speech import speak
+from tests.ports import free_port
 from tests.voice.processes import running, wait_until
 from tests.voice.supervised import supervisor_with_a_pool
 from tests.voice.telephony.processes import (
@@ -28,7 +29,6 @@ from tests.voice.telephony.processes import (
     NUMBER,
     CarrierProcess,
     TelephonyProcess,
-    free_port,
     write_ulaw,
 )
 from tests.voice.test_conversation import publish_salon

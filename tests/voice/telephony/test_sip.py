@@ -23,6 +23,7 @@ from aiosipua import SipDigestAuth, build_credentials, parse_auth, stringify_aut
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.carriers.baresip import Baresip
+from tests.ports import free_port
 from tests.voice import factories
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import running, scripted_worker, wait_until
@@ -36,7 +37,6 @@ from tests.voice.telephony.sip_peers import (
     SipTelephony,
     baresip,
     beeps,
-    free_sip_port,
     loud_seconds,
 )
 from tests.voice.telephony.test_keys import pause, tone
@@ -496,7 +496,7 @@ def test_a_crowd_and_what_is_no_sip_leave_the_process_as_it_was(
     before_bytes = sip.resident_bytes
     for host, reason in (("127.0.0.1", "flood"), ("127.0.0.3", "stranger")):
         before = sip.count(f'warmline_sip_dropped_total{{reason="{reason}"}}')
-        command = ["sipp", f"127.0.0.1:{sip.sip_port}", "-i", host, "-p", str(free_sip_port()), "-sf", str(scenario)]
+        command = ["sipp", f"127.0.0.1:{sip.sip_port}", "-i", host, "-p", str(free_port()), "-sf", str(scenario)]
         limits = ["-r", "2000", "-m", "4000", "-timeout", "10", "-nostdin"]
         subprocess.run([*command, *limits], cwd=tmp_path, capture_output=True, timeout=30, check=False)
         assert sip.count(f'warmline_sip_dropped_total{{reason="{reason}"}}') > before + 1000
