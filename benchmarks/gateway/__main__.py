@@ -140,6 +140,15 @@ def nginx(worker: int, core: int, folder: Path) -> Iterator[tuple[Child | None, 
 
 
 @contextlib.contextmanager
+def bare(worker: int, core: int, folder: Path) -> Iterator[tuple[Child | None, Addresses, bool]]:
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.gateway.bare", "--port", str(port), "--worker", str(worker)]
+    with Child(command, core=core) as child:
+        _wait_for(port)
+        yield child, lambda count: [f"ws://127.0.0.1:{port}/"] * count, False
+
+
+@contextlib.contextmanager
 def gateway(worker: int, core: int, folder: Path) -> Iterator[tuple[Child | None, Addresses, bool]]:
     from benchmarks.gateway.tenant import addresses_of_calls
 
@@ -160,7 +169,7 @@ def channels(worker: int, core: int, folder: Path) -> Iterator[tuple[Child | Non
         yield child, lambda count: [f"ws://127.0.0.1:{port}/"] * count, False
 
 
-PROXIES = {"none": no_proxy, "nginx": nginx, "warmline": gateway, "channels": channels}
+PROXIES = {"none": no_proxy, "nginx": nginx, "bare": bare, "warmline": gateway, "channels": channels}
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Members of a tenant: inviting, accepting, changing roles, leaving; and API keys."""
+"""A tenant's name and its members: inviting, accepting, changing roles, leaving; and API keys."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ from tenants.scope import current_alias, enter_tenant
 
 class NotPossible(ValueError):
     """A journey is refused. The sentence may be shown to who asked for it."""
+
+
+def rename(tenant: Tenant, name: str, *, actor: User) -> None:
+    """Call the entered tenant something else; its address stays."""
+    before, tenant.name = tenant.name, name
+    tenant.save(update_fields=["name"])
+    audit.record(action="tenant.renamed", target=tenant.slug, actor=actor, details={"from": before, "to": name})
 
 
 def invite(*, tenant: Tenant, email: str, role: Role, invited_by: User) -> Invitation:

@@ -264,6 +264,7 @@ async def end_call(
             },
         )
     await connection.execute(statements.FREE_LINE, {"id": call_id})
+    await connection.execute(statements.KEEP_DAYS, {"tenant_id": tenant_id})
     await connection.execute(
         statements.ADD_TO_DAY, {"id": call_id, "good_ends": [reason.value for reason in GOOD_ENDS]}
     )

@@ -305,6 +305,11 @@ _ADD_TO_DAYS = f"""
 """
 ADD_TO_DAY = _ADD_TO_DAYS.format(calls="call.id = %(id)s")
 """Add a call to its day. Each is to be added once: in the transaction that ended it."""
+_LOCK_OF_DAYS = "hashtextextended('days of ' || %(tenant_id)s::text, 0)"
+KEEP_DAYS = f"SELECT pg_advisory_xact_lock_shared({_LOCK_OF_DAYS})"
+"""Before a call is added to its day, in a statement of its own: what follows sees days made anew meanwhile."""
+FREEZE_DAYS = f"SELECT pg_advisory_xact_lock({_LOCK_OF_DAYS})"
+"""Let no call be added to the tenant's days until all of them were made anew."""
 ADD_ALL_TO_DAYS = _ADD_TO_DAYS.format(calls=f"call.tenant_id = {_ENTERED}::uuid AND call.status = 'ended'")
 FORGET_DAYS = f"DELETE FROM voice_callday WHERE tenant_id = {_ENTERED}::uuid"
 

@@ -105,6 +105,7 @@ LEAST_ROLES = {
     "revoke_api_key": Role.ADMIN,
     "service_keys": Role.ADMIN,
     "remove_service_key": Role.ADMIN,
+    "business": Role.ADMIN,
     "limits": Role.OWNER,
     "own_account_change": Role.ADMIN,
     "own_account_remove": Role.ADMIN,

@@ -39,6 +39,7 @@ def marked(page: str) -> list[str]:
         ("calendar/appointments/new/", "Calendar"),
         ("pools/new/", "Pools"),
         ("members/", "Members"),
+        ("business/", "Business"),
         ("api-keys/", "API keys"),
         ("audit/", "Audit trail"),
     ],
