@@ -122,6 +122,25 @@ async def test_the_newest_of_what_the_agent_says_meanwhile_is_heard_after_the_re
     assert call.audio_out_messages < heard[-1] - (heard[0] - before[-1]) + 40  # what nobody heard is not counted
 
 
+async def test_what_the_agent_said_to_nobody_is_not_counted_where_the_caller_stays_away(
+    gateway: GatewayProcess, acme: Tenant, tmp_path: Path
+) -> None:
+    with scripted_worker(tmp_path) as (port, _, _):
+
+        def prepare() -> str:
+            with enter_tenant(acme.id):
+                factories.create_deployment(port=port)
+            return resumable_url(gateway, acme, prompt="mode: speak_alone")
+
+        async with calling(await sync_to_async(prepare)()) as caller:
+            await ready(caller)
+            await caller.next_of(Kind.AUDIO)
+            await lose(caller)
+        call = await end_of_call(acme)
+    assert call.end_reason == "caller_lost"
+    assert call.audio_out_messages == 1
+
+
 def numbers(caller: Caller) -> list[int]:
     return [int(message.rsplit(b" ", 1)[1]) for message in caller.heard if message[0] == Kind.AUDIO]
 
