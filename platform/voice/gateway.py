@@ -175,7 +175,8 @@ class Gateway:
             return
         conversation = self.conversations.get(returned.call_id)
         if conversation is None or not conversation.arrive(caller, returned.resume_token):
-            raise Refused(CloseCode.CANNOT_RESUME)
+            # It has ended, or was handed over meanwhile: then another gateway takes the same token.
+            raise Refused(CloseCode.GOING_AWAY if self.is_draining else CloseCode.CANNOT_RESUME)
 
     def _holds(self, call_id: uuid.UUID, epoch: int) -> bool:
         conversation = self.conversations.get(call_id)
