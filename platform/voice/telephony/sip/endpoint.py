@@ -261,7 +261,11 @@ class SipEndpoint:
         self._begin(self._place(self._trunk, tenant_id, leg_id))
 
     async def _place(self, trunk: Trunk, tenant_id: uuid.UUID, leg_id: uuid.UUID) -> None:
-        placed = await claim(tenant_id, leg_id)
+        try:
+            placed = await claim(tenant_id, leg_id)
+        except Exception:  # it waits on, and is heard of again
+            log.exception("sip.not_claimed")
+            return
         if placed is None:
             return
         end: dict[str, Any] = {"status": TelephoneLeg.Status.FAILED}
