@@ -155,8 +155,7 @@ class PlaceForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["agent"].queryset = Agent.objects.filter(archived_at=None)  # type: ignore[attr-defined]
-        numbers = TelephoneNumber.objects.in_service().filter(carrier__in=CARRIERS)
-        self.fields["number"].queryset = numbers  # type: ignore[attr-defined]
+        self.fields["number"].queryset = outbound.numbers_to_call_from()  # type: ignore[attr-defined]
 
 
 class RulesForm(forms.Form):
