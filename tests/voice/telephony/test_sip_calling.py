@@ -15,7 +15,7 @@ from django.conf import settings
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests.voice.conftest import GatewayProcess
-from tests.voice.processes import running
+from tests.voice.processes import running, wait_until
 from tests.voice.telephony.conftest import ALWAYS
 from tests.voice.telephony.sip_peers import (
     NUMBER,
@@ -269,6 +269,22 @@ def test_a_process_that_stops_rings_no_more(
     trunk.refuse("487 Request Terminated")
     sip.process.stop()
     assert finished(acme).status in ("no_answer", "failed")
+
+
+def test_a_process_that_stops_hangs_up_and_what_was_talked_is_billed(
+    trunk: Trunk, sip_over: Callable[..., SipTelephony], call_out: Callable[[], TelephoneLeg], acme: Tenant
+) -> None:
+    sip = sip_over(f"sip:acme@127.0.0.1:{trunk.port}")
+    trunk.point_at(sip.sip_port)
+    call_out()
+    trunk.rung()
+    trunk.answer()
+    trunk.expect("ACK")
+    wait_until(lambda: sip.health()["calls"] == 1, what="the call")
+    sip.process.child.terminate()
+    trunk.reply(trunk.expect("BYE", within_seconds=10), "200 OK")
+    leg = finished(acme)
+    assert leg.status == "completed" and leg.carrier_seconds
 
 
 def test_a_trunk_that_says_nothing_is_told_of(

@@ -276,7 +276,7 @@ class SipEndpoint:
             finally:
                 await leg.hang_up()
                 del self._legs[leg.name]
-            end = {"status": TelephoneLeg.Status.COMPLETED, "seconds": math.ceil(leg.seconds)}
+                end = {"status": TelephoneLeg.Status.COMPLETED, "seconds": math.ceil(leg.seconds)}
         except NotAnswered as problem:
             end = {"status": problem.status, "problem": str(problem)}
         except (Unreachable, OSError) as problem:
