@@ -26,6 +26,7 @@ from tests.voice.telephony.processes import (
     telephone_exchange,
 )
 from tests.voice.telephony.sip_peers import Answers, SipTelephony, baresip, beeps
+from tests.voice.telephony.stream_peers import Certificate
 from tests.web.web_process import WebProcess
 from voice.telephony import numbers, outbound
 from voice.telephony.models import TelephoneLeg, TelephoneNumber
@@ -121,6 +122,11 @@ def connect(acme: Tenant, alice: User) -> Answers:
 def answers(place: Any, connect: Answers) -> Answers:
     """The same, with a worker."""
     return connect
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return Certificate.make(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(scope="module")

@@ -36,11 +36,6 @@ MOST = 16
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return Certificate.make(tmp_path_factory.mktemp("certificate"))
-
-
-@pytest.fixture(scope="module")
 def sip(
     gateway: GatewayProcess, certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SipTelephony]:

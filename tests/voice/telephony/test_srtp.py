@@ -199,11 +199,6 @@ def test_keys_are_taken_over_tls_only_and_answered_in_kind() -> None:
 
 # --- calls -----------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return Certificate.make(tmp_path_factory.mktemp("certificate"))
-
-
-@pytest.fixture(scope="module")
 def sip(
     gateway: GatewayProcess, certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SipTelephony]:
