@@ -239,13 +239,7 @@ async def test_a_bad_worker_has_a_close_code_and_a_record(
 
 async def test_a_worker_process_that_dies_ends_the_call(gateway: GatewayProcess, acme: Tenant, tmp_path: Path) -> None:
     with scripted_worker(tmp_path, "crash") as (port, _, process):
-
-        def prepare() -> str:
-            with enter_tenant(acme.id):
-                factories.create_deployment(port=port)
-            return ticket_url(gateway, acme)
-
-        async with calling(await sync_to_async(prepare)()) as caller:
+        async with calling(await sync_to_async(ticket_url)(gateway, acme, port=port)) as caller:
             await ready(caller)
             await caller.say()
             assert (await caller.closed_with())[0] == CloseCode.WORKER_LOST
@@ -339,13 +333,7 @@ async def test_the_time_limit_warns_the_agent_and_ends_the_call(
     gateway: GatewayProcess, acme: Tenant, tmp_path: Path
 ) -> None:
     with scripted_worker(tmp_path, "echo") as (port, log, _):
-
-        def prepare() -> str:
-            with enter_tenant(acme.id):
-                factories.create_deployment(port=port)
-            return ticket_url(gateway, acme, max_seconds=4)
-
-        async with calling(await sync_to_async(prepare)()) as caller:
+        async with calling(await sync_to_async(ticket_url)(gateway, acme, port=port, max_seconds=4)) as caller:
             await ready(caller)
             became_ready = time.monotonic()
             speaking = asyncio.create_task(_keep_speaking(caller))

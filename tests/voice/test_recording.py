@@ -38,7 +38,6 @@ from voice.models import Call
 from voice.tickets import call_address, issue_ticket
 from voice.wav_caller import Heard, call_with_wavs
 
-RECORDED = {"recording": {"enabled": True}}
 FOLDER = Path(settings.STORAGES["recordings"]["OPTIONS"]["location"])
 
 

@@ -22,7 +22,7 @@ from tenants.scope import enter_operator, enter_tenant
 from tests import factories as people
 from tests.voice.telephony.processes import OTHER_NUMBER as NUMBER
 from tests.web import factories
-from tests.web.test_overview import words
+from tests.web.pages import words
 from voice.telephony import numbers
 from voice.telephony.models import TelephoneLeg, TelephoneNumber
 from voice.telephony.routing import CallDeclined, choose_agent, find_tenant_of

@@ -21,13 +21,13 @@ from django.conf import settings
 from tenants.models import Tenant
 from tenants.ownership import entered_tenant_id
 from tenants.scope import enter_operator, enter_tenant
+from tenants.tasks import every
 from voice.telephony import words
 from voice.telephony.models import Carrier, SpokenSentence, TelephoneNumber
 from voice.telephony.routing import closed_message
 
 log = structlog.get_logger(__name__)
 
-SWEEP_SECONDS = 60.0
 SAY_SECONDS = 120.0
 """A sentence takes a tenth of a second, the voice's start two."""
 
@@ -119,10 +119,4 @@ def speak(sentences: list[str]) -> list[bytes]:
         raise NoVoice(f"The voice failed: {type(problem).__name__}") from None
 
 
-BEAT_SCHEDULE = {
-    "sweep clips": {
-        "task": "voice.telephony.sweep_clips",
-        "schedule": SWEEP_SECONDS,
-        "options": {"expires": SWEEP_SECONDS},
-    },
-}
+BEAT_SCHEDULE = {"sweep clips": every(60.0, "voice.telephony.sweep_clips")}

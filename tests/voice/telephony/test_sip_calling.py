@@ -17,6 +17,7 @@ from tenants.scope import enter_tenant
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import running, wait_until
 from tests.voice.telephony.conftest import ALWAYS
+from tests.voice.telephony.legs import finished
 from tests.voice.telephony.sip_peers import (
     NUMBER,
     Answer,
@@ -28,7 +29,6 @@ from tests.voice.telephony.sip_peers import (
     loud_seconds,
 )
 from tests.voice.telephony.stream_peers import Certificate
-from tests.voice.telephony.test_twilio import finished
 from voice.telephony import outbound
 from voice.telephony.costs import cost_of
 from voice.telephony.models import TelephoneLeg, TelephoneNumber
