@@ -152,8 +152,8 @@ async def _call(request: web.Request) -> web.StreamResponse:
         await socket.send_bytes(protocol.handshake())
         assert request.transport is not None
         request.transport.abort()
-    elif behaviour == "cut":
-        await _lose(request, socket, token="first")
+    elif behaviour in ("cut", "mended"):
+        await _lose(request, socket, token="first", is_mended=behaviour == "mended")
     elif behaviour == "agent_lost":
         await socket.send_bytes(protocol.handshake())
         await socket.send_bytes(protocol.metadata({"type": "reconnecting"}))
@@ -175,12 +175,16 @@ async def _call(request: web.Request) -> web.StreamResponse:
     return socket
 
 
-async def _lose(request: web.Request, socket: web.WebSocketResponse, *, token: str) -> None:
-    """Hear a little of the caller, then have the network go."""
+async def _lose(request: web.Request, socket: web.WebSocketResponse, *, token: str, is_mended: bool = False) -> None:
+    """Hear a little of the caller, then have the network go; before that an agent may be lost, and another found."""
     await socket.send_bytes(protocol.handshake())
     await socket.send_bytes(
         protocol.metadata({"type": "call", "call_id": "c1", "resume_token": token, "resume_seconds": 8})
     )
+    if is_mended:
+        await socket.send_bytes(protocol.error("The engine met a fault of its own."))
+        await socket.send_bytes(protocol.metadata({"type": "reconnecting"}))
+        await socket.send_bytes(protocol.metadata({"type": "reconnected", "gap_ms": 100}))
     for _ in range(20):
         await socket.receive(timeout=10)
     assert request.transport is not None

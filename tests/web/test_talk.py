@@ -184,6 +184,13 @@ def test_a_caller_whose_connection_is_lost_is_brought_back_into_the_call(page: P
     assert site.heard[-1].size > 10_000
 
 
+def test_a_fault_that_the_call_got_over_keeps_nobody_from_coming_back(page: Page, site: Site) -> None:
+    call(page, site, "mended")
+    expect(page.get_by_role("log")).to_contain_text("Good morning", timeout=20_000)
+    status(page, "You are back in the call.")
+    page.get_by_role("button", name="Hang up").click()
+
+
 def test_a_call_that_has_ended_meanwhile_is_told(page: Page, site: Site) -> None:
     call(page, site, "gone")
     status(page, "The call had ended before it could be joined again.")

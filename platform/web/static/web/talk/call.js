@@ -169,8 +169,11 @@ export class Call {
   readMetadata({ type, ...document }) {
     if (type === "transcript") this.caption({ ...document, isPiece: false });
     else if (type === "tool") this.onTool?.(document);
-    else if (type === "reconnecting" || type === "reconnected") this.onAgent?.(type === "reconnected");
-    else if (type === "call" || type === "stats") {
+    else if (type === "reconnecting") this.onAgent?.(false);
+    else if (type === "reconnected") {
+      this.errorSentence = null; // another worker goes on
+      this.onAgent?.(true);
+    } else if (type === "call" || type === "stats") {
       const { resume_token: resumeToken, resume_seconds: resumeSeconds, ...stats } = document;
       if (resumeToken) Object.assign(this, { resumeToken, resumeSeconds: resumeSeconds ?? 30 });
       Object.assign(this.stats, stats);
