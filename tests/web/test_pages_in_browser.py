@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from content import recordings
 from content.models import Recording
 from tenants.models import AuditEntry, Tenant, User
 from tenants.scope import enter_tenant
+from tests.recording_stores import Objects
 from tests.voice.processes import running
 from tests.web import factories, telephone
 from tests.web.browsers import start_chromium
@@ -197,6 +200,60 @@ def test_a_line_is_heard_from_where_it_was_said(
         assert_looks_right(page, complaints)
     with enter_tenant(acme.id):
         assert AuditEntry.objects.filter(action="recording.listened").count() == 1
+
+
+def test_the_page_says_why_a_recording_cannot_be_played(
+    browser: Browser, tmp_path: Path, objects: Objects, keep_recordings_in: Any, acme: Tenant, bob: User
+) -> None:
+    keep_recordings_in(objects.settings)
+    with enter_tenant(acme.id):
+        call = factories.create_call(factories.create_agent())
+        recording = Recording.objects.create(call_id=call.pk, stopped_at=timezone.now())
+        recordings.keep_file(recording, whistling(12), duration_ms=12_000, begins_at_ms=400)
+    options = {**objects.server.options, "read_seconds": 0.3}
+    store = {**objects.environment, "RECORDINGS_STORAGE_OPTIONS": json.dumps(options)}
+    web = WebProcess(tmp_path, gateway_url="ws://127.0.0.1:1", more=store)
+    with running(web.process), signed_in_window(browser, web, bob, width=390, scheme="light") as window:
+        page = window.new_page()
+        page.goto(f"{web.url}/t/acme/calls/{call.pk}/")
+        away, unreadable = page.get_by_text("does not answer at the moment"), page.get_by_text("can no longer be read")
+        line = page.locator(".said--agent").first.get_by_role("button")
+        objects.server.freeze()
+        try:
+            line.click()
+            away.wait_for(state="visible")
+            assert not unreadable.is_visible()
+        finally:
+            objects.server.thaw()
+        line.click()
+        away.wait_for(state="hidden")
+        page.wait_for_function("() => document.querySelector('audio').currentTime > 1")
+        objects.write(recording.file, b"no recording" * 100)
+        page.reload()
+        line.click()
+        unreadable.wait_for(state="visible")
+        assert not away.is_visible()
+
+
+def test_a_telephones_list_of_calls_takes_two_lines_a_call(
+    browser: Browser, web: WebProcess, known: dict[str, object], alice: User
+) -> None:
+    with signed_in_window(browser, web, alice, width=390, scheme="light") as window:
+        page = window.new_page()
+        page.goto(f"{web.url}/t/acme/calls/")
+        call = page.locator("#rows tbody tr").last
+        box = call.bounding_box()
+        assert box is not None and box["height"] < 110  # its agent's name is two lines by itself
+        for label in ("Agent", "State", "Lasted", "Cost"):
+            assert call.locator(f"[data-label={label}]").is_visible()
+
+
+def test_a_telephone_shows_the_prices_of_all_plans_at_once(browser: Browser, web: WebProcess) -> None:
+    with browser.new_context(viewport={"width": 390, "height": 900}) as window:
+        page = window.new_page()
+        page.goto(f"{web.url}/pricing/")
+        assert page.locator(".plans thead th").count() == 3
+        assert page.locator(".plans").evaluate("(plans) => plans.scrollWidth - plans.clientWidth") <= 0
 
 
 def test_the_telephones_menu_opens_and_leads_on(

@@ -126,7 +126,7 @@ def test_nothing_can_be_heard_once_the_tenants_key_is_gone(
     assert trail(acme) == []
 
 
-def test_a_store_that_is_away_is_no_error_of_the_page(
+def test_a_store_that_is_away_is_said_to_be_away(
     client_of: Any, acme: Tenant, objects: Objects, keep_recordings_in: Any, bob: User
 ) -> None:
     with enter_tenant(acme.id):
@@ -135,9 +135,13 @@ def test_a_store_that_is_away_is_no_error_of_the_page(
     keep_recordings_in({**objects.settings, "OPTIONS": {**objects.server.options, "read_seconds": 0.3}})
     objects.server.freeze()
     try:
-        assert client_of(bob).get(address(call)).status_code == 404
+        answer = client_of(bob).get(address(call))
     finally:
         objects.server.thaw()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
+    assert "does not answer at the moment" in answer.content.decode()
+    # It is back, and has no such object.
+    assert client_of(bob).get(address(call)).status_code == 404
     assert trail(acme) == []
 
 

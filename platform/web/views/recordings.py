@@ -6,7 +6,9 @@ import datetime
 import re
 import uuid
 
+import structlog
 from django.http import Http404, HttpResponse
+from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -21,6 +23,8 @@ from tenants.access import TenantRequest, tenant_access
 from tenants.models import AuditEntry, Role
 from voice.records import find_call
 
+log = structlog.get_logger(__name__)
+
 LISTENING = datetime.timedelta(hours=1)
 """A player asks for many parts, and again when one listens twice: so long it is one entry in the audit trail."""
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
@@ -30,15 +34,23 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
 @require_safe
 @never_cache
 def recording(request: TenantRequest, call_id: uuid.UUID) -> HttpResponse:
-    """Answer with a call's recording, or with the part of it that `Range` asks for (RFC 9110, section 14)."""
+    """Answer with a call's recording, or with the part of it that `Range` asks for (RFC 9110, section 14).
+
+    What cannot be read, now or ever, is 404; a store that does not answer is 503.
+    """
     found = Recording.objects.of_call(call_id).filter(state=Recording.State.READY).first()
     if found is None:
         raise Http404("This call has no recording.")
     try:
         with opened_recording(found) as file:
             answer = _answer(file, request.headers.get("Range", ""))
-    except (DecryptionFailed, TenantKeyDeleted, OSError) as problem:
+    except (DecryptionFailed, TenantKeyDeleted, FileNotFoundError) as problem:
         raise Http404("This recording cannot be read.") from problem
+    except OSError as problem:
+        log.warning("recording.store_away", call_id=str(call_id), problem=str(problem))
+        away = render(request, "web/calls/recording_away.html", status=503)
+        away.headers["Retry-After"] = "60"
+        return away
     answer.headers["Accept-Ranges"] = "bytes"
     is_download = "download" in request.GET
     name = f"call-{timezone.localtime(found.started_at):%Y-%m-%d-%H%M}-{str(call_id)[:8]}.opus"
