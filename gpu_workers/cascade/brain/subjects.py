@@ -11,7 +11,7 @@ from gpu_workers.cascade.brain.hearing.answers import read_choice
 from gpu_workers.cascade.brain.hearing.times import read_moment
 from gpu_workers.cascade.brain.hearing.words import words_of
 from gpu_workers.cascade.brain.intents import IntentModel
-from gpu_workers.cascade.brain.requests import calls_off, is_question
+from gpu_workers.cascade.brain.requests import CALLS_OFF, calls_off, is_question
 from gpu_workers.cascade.brain.slots import Slots
 
 INTENT_LIKENESS = 0.42
@@ -31,7 +31,7 @@ CHOICE_WEIGHT = 0.12
 CANNOT_WEIGHT = 0.15
 """For meaning as embeddings see it, `I can't come on Thursday` is close to `I want to come on Thursday`: an utterance
 like that is so much further from an intent without any such example."""
-UNDOING_WEIGHT = 0.10
+UNDOING_WEIGHT = 0.20
 """Likewise for `I have to call off my haircut`, and `I'd like to move it to Saturday`, where nothing of the kind was
 said."""
 KEYWORD_WEIGHT = 0.08
@@ -85,12 +85,10 @@ class Subjects:
     def _likeness(self, heard: str, examples: list[str]) -> float:
         """Return how close an utterance is to the closest example that does not deny what it says."""
         likeness, is_off = -1.0, calls_off(heard)
+        missing = [kind for kind in (_UNDOES, _MOVES, CALLS_OFF) if not is_off and not kind.search(heard)]
         for example in examples:
-            is_unsaid = (
-                any(kind.search(example) and not kind.search(heard) for kind in (_UNDOES, _MOVES)) and not is_off
-            )
-            close = self._model.closest(heard, [[example]])[1]
-            likeness = max(likeness, close - UNDOING_WEIGHT if is_unsaid else close)
+            weight = UNDOING_WEIGHT if any(kind.search(example) for kind in missing) else 0.0
+            likeness = max(likeness, self._model.closest(heard, [[example]])[1] - weight)
         is_denied = is_off and not any(map(calls_off, examples))
         return likeness - CANNOT_WEIGHT if is_denied else likeness
 

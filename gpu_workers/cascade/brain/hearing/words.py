@@ -79,7 +79,7 @@ _WITHOUT_CONTENT = {
     "hmm",
 }
 _AROUND_NUMBERS = {"um", "uh", "just", "about", "maybe", "for", "so", "please", "yes", "yeah", "of", "us"}
-_TAKING_BACK = {"sorry", "no", "wait", "i", "meant", "mean", "actually", "make", "it", "that"}
+_TAKING_BACK = {"sorry", "no", "wait", "i", "meant", "mean", "actually"}
 REPEATS = {"double": 2, "triple": 3}
 PHONE_DIGITS = 10
 
@@ -137,6 +137,7 @@ def words_of(heard: str) -> list[str]:
     text = heard.lower().replace("’", "'")
     text = re.sub(r"\b([ap])\.?\s?m\b\.?", r"\1m", text)
     text = re.sub(r"(\d)([ap]m)\b", r"\1 \2", text)
+    text = re.sub(r"\bto-(day|night|morrow)\b", r"to\1", text)
     text = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text)
     return re.findall(r"\d+:\d\d|\d+(?:st|nd|rd|th)\b|\d+(?:\.\d+)?|[a-z]+(?:'[a-z]+)?", text)
 
