@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ import django  # noqa: E402  (the services must run before the settings are read
 
 django.setup()
 
+from celery import current_app  # noqa: E402
 from django.conf import settings  # noqa: E402
 
 # Argon2 is slow on purpose; every test makes people.
@@ -32,6 +34,7 @@ from tests import factories  # noqa: E402
 from tests.object_server import ObjectServer  # noqa: E402
 from tests.recording_stores import Files, Objects, Store  # noqa: E402
 
+QUEUE = "celery"
 KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission", "billing_plan"}
 
 
@@ -147,3 +150,23 @@ def client_of() -> object:
         return client
 
     return sign_in
+
+
+@pytest.fixture
+def work_queue() -> Iterator[Callable[[], list[str]]]:
+    """Return a function that does what is queued on the broker, as a worker would, and names the tasks it did."""
+    with current_app.connection_for_write() as connection:
+        channel = connection.default_channel
+        channel.queue_purge(QUEUE)
+
+        def work() -> list[str]:
+            done = []
+            while (message := channel.basic_get(QUEUE)) is not None:
+                channel.basic_ack(message.delivery_tag)
+                name = message.headers["task"]
+                current_app.tasks[name](**json.loads(message.body)[1])
+                done.append(name)
+            return done
+
+        yield work
+        channel.queue_purge(QUEUE)

@@ -44,10 +44,12 @@ BYTES_PER_SECOND = 2 * protocol.SAMPLE_RATE_HZ
 class _Managed(TTSService):
     """What both have in common: a provider's frames become sound with the words in their places."""
 
-    _service: Service
-    _instead: TTSService
-    _tell: Tell
-    _has_warned = False
+    def __init__(
+        self, http: aiohttp.ClientSession, service: Service, instead: TTSService, tell: Tell, **of_provider: Any
+    ) -> None:
+        super().__init__(api_key=service.key, aiohttp_session=http, sample_rate=protocol.SAMPLE_RATE_HZ, **of_provider)
+        self._service, self._instead, self._tell = service, instead, tell
+        self._has_warned = False
 
     async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
         has_spoken = False
@@ -102,14 +104,9 @@ class ElevenLabsVoice(_Managed, ElevenLabsHttpTTSService):
     def __init__(
         self, http: aiohttp.ClientSession, service: Service, voice: str, instead: TTSService, tell: Tell
     ) -> None:
-        super().__init__(
-            api_key=service.key,
-            aiohttp_session=http,
-            base_url=os.environ.get("WORKER_ELEVENLABS_URL") or "https://api.elevenlabs.io",
-            sample_rate=protocol.SAMPLE_RATE_HZ,
-            settings=ElevenLabsHttpTTSService.Settings(voice=quote(voice, safe="")),
-        )
-        self._service, self._instead, self._tell = service, instead, tell
+        address = os.environ.get("WORKER_ELEVENLABS_URL") or "https://api.elevenlabs.io"
+        settings = ElevenLabsHttpTTSService.Settings(voice=quote(voice, safe=""))
+        super().__init__(http, service, instead, tell, base_url=address, settings=settings)
         self._words: collections.deque[tuple[str, float]] = collections.deque()
 
     async def add_word_timestamps(self, word_times: list[tuple[str, float]], *_: Any, **__: Any) -> None:
@@ -144,14 +141,9 @@ class CartesiaVoice(_Managed, CartesiaHttpTTSService):
     def __init__(
         self, http: aiohttp.ClientSession, service: Service, voice: str, instead: TTSService, tell: Tell
     ) -> None:
-        super().__init__(
-            api_key=service.key,
-            aiohttp_session=http,
-            base_url=os.environ.get("WORKER_CARTESIA_URL") or "https://api.cartesia.ai",
-            sample_rate=protocol.SAMPLE_RATE_HZ,
-            settings=CartesiaHttpTTSService.Settings(voice=voice),
-        )
-        self._service, self._instead, self._tell = service, instead, tell
+        address = os.environ.get("WORKER_CARTESIA_URL") or "https://api.cartesia.ai"
+        settings = CartesiaHttpTTSService.Settings(voice=voice)
+        super().__init__(http, service, instead, tell, base_url=address, settings=settings)
 
     async def _speak(self, text: str, context_id: str) -> AsyncGenerator[Frame, None]:
         async for sound in self._sound_of(CartesiaHttpTTSService.run_tts(self, text, context_id)):

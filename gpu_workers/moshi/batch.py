@@ -15,7 +15,7 @@ import torch
 from gpu_workers import sizing
 from gpu_workers.batching import Prompted
 from gpu_workers.moshi.checkpoint import Checkpoint
-from gpu_workers.moshi.generation import SeededGeneration
+from gpu_workers.moshi.generation import Forced, SeededGeneration
 from gpu_workers.pcm import Samples
 from gpu_workers.streaming import Streaming
 
@@ -29,18 +29,6 @@ class Spoken:
 
     samples: Samples
     text: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Forced:
-    """One frame that is given and not made: of a prompt, before the conversation begins.
-
-    `text`: a text token. `agent`, `caller`: Mimi's tokens of the agent's and the caller's sound, of shape (codebooks,).
-    """
-
-    text: int
-    agent: torch.Tensor
-    caller: torch.Tensor
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from gpu_workers.batch_engine import BatchEngine
 from gpu_workers.batching import NoPlace, Stream
 from gpu_workers.chat import ChatEngine
 from gpu_workers.line import Heard, Line, LineClosed
-from gpu_workers.moshi.batch import Forced, MoshiBatch, Opening
+from gpu_workers.moshi.batch import MoshiBatch, Opening
 from gpu_workers.moshi.checkpoint import Checkpoint
+from gpu_workers.moshi.generation import Forced
 from gpu_workers.moshi.prompting import Prompter
 from gpu_workers.moshi.turns import Turns
 from gpu_workers.protocol import CloseCode, Start

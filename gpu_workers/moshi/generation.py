@@ -5,13 +5,23 @@ With one random state for the whole batch, what one caller hears would depend on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from typing import Any
 
 import torch
 from moshi.models import LMGen, LMModel
 
-if TYPE_CHECKING:
-    from gpu_workers.moshi.batch import Forced
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Forced:
+    """One frame that is given and not made: of a prompt, before the conversation begins.
+
+    `text`: a text token. `agent`, `caller`: Mimi's tokens of the agent's and the caller's sound, of shape (codebooks,).
+    """
+
+    text: int
+    agent: torch.Tensor
+    caller: torch.Tensor
 
 
 class SeededGeneration(LMGen):

@@ -13,8 +13,8 @@ import numpy as np
 import sphn
 import torch
 
-from gpu_workers.moshi.batch import Forced
 from gpu_workers.moshi.checkpoint import Checkpoint, CheckpointError
+from gpu_workers.moshi.generation import Forced
 
 PROMPTED_TYPES = ("personaplex",)
 """Values of `model_type` in config.json whose checkpoints follow prompts."""

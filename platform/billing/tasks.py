@@ -14,6 +14,7 @@ from billing import affiliates, caps, notices, overage, sealing, syncing, webhoo
 from billing.models import BillingPeriod, OverageReport, StripeEvent, Subscription
 from billing.stripe_api import BillingRefused, StripeAway, is_on
 from tenants.scope import enter_operator, enter_tenant
+from tenants.tasks import every
 
 log = structlog.get_logger(__name__)
 
@@ -23,18 +24,14 @@ QUEUE_LOST = datetime.timedelta(minutes=2)
 """An event that waits for longer has fallen out of the queue, or failed."""
 
 
-def _every(seconds: float, task: str) -> dict[str, Any]:
-    return {"task": task, "schedule": seconds, "options": {"expires": seconds}}
-
-
 BEAT_SCHEDULE = {
-    "warn of caps": _every(2 * MINUTE, "billing.warn_of_caps"),
-    "seal ledgers": _every(10 * MINUTE, "billing.seal_ledgers"),
-    "process billing events": _every(MINUTE, "billing.process_events"),
-    "report overage": _every(MINUTE, "billing.report_overage"),
-    "send billing notices": _every(10 * MINUTE, "billing.send_notices"),
-    "collect affiliates' earnings": _every(60 * MINUTE, "billing.collect_earnings"),
-    "compare with Stripe": _every(6 * 60 * MINUTE, "billing.compare_with_stripe"),
+    "warn of caps": every(2 * MINUTE, "billing.warn_of_caps"),
+    "seal ledgers": every(10 * MINUTE, "billing.seal_ledgers"),
+    "process billing events": every(MINUTE, "billing.process_events"),
+    "report overage": every(MINUTE, "billing.report_overage"),
+    "send billing notices": every(10 * MINUTE, "billing.send_notices"),
+    "collect affiliates' earnings": every(60 * MINUTE, "billing.collect_earnings"),
+    "compare with Stripe": every(6 * 60 * MINUTE, "billing.compare_with_stripe"),
 }
 
 

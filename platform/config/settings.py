@@ -197,8 +197,10 @@ TWILIO_URL = env.text("TWILIO_URL", "https://api.twilio.com").rstrip("/")
 SIGNALWIRE_URL = env.text("SIGNALWIRE_URL", "https://{space}.signalwire.com").rstrip("/")
 TELNYX_URL = env.text("TELNYX_URL", "https://api.telnyx.com/v2").rstrip("/")
 PLIVO_URL = env.text("PLIVO_URL", "https://api.plivo.com/v1").rstrip("/")
-# What a minute of inbound SIP costs: the trunk's bill goes to who runs the installation.
+# Through which trunk agents call, and what SIP's minutes cost: the trunk's bill goes to who runs the installation.
+SIP_TRUNK = env.text("SIP_TRUNK", "")
 SIP_NANO_DOLLARS_PER_MINUTE = env.integer("SIP_NANO_DOLLARS_PER_MINUTE", 0)
+SIP_OUTBOUND_NANO_DOLLARS_PER_MINUTE = env.integer("SIP_OUTBOUND_NANO_DOLLARS_PER_MINUTE", 0)
 # Read by workers; here so that checks and pages can say whether a language model is set.
 LLM_BASE_URL = env.text("LLM_BASE_URL", "")
 LLM_API_KEY = env.secret("LLM_API_KEY") or ""

@@ -63,7 +63,7 @@ async def run(host: str, port: int) -> None:
         close_timeout=CLOSE_SECONDS,
         server_header=None,
     ):
-        listening = asyncio.create_task(telephony.hear_of_ends(), name="hear of ends")
+        listening = asyncio.create_task(telephony.listen(), name="listen")
         if sip is not None:
             await sip.start()
         gc.freeze()

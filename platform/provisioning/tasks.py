@@ -8,35 +8,16 @@ import structlog
 from celery import shared_task
 
 from provisioning import applying, correcting, forgetting, importing, pricing, reconciling, settling
+from tenants.tasks import every
 
 log = structlog.get_logger(__name__)
 
 RECONCILE_SECONDS = 3.0
-SETTLE_SECONDS = 60.0
-BILLS_SECONDS = 1800.0
-PRICES_SECONDS = 3600.0
 BEAT_SCHEDULE = {
-    # A run that could not start in time is of no use any more: the next one does its work.
-    "reconcile pools": {
-        "task": "provisioning.reconcile",
-        "schedule": RECONCILE_SECONDS,
-        "options": {"expires": 4 * RECONCILE_SECONDS},
-    },
-    "settle containers": {
-        "task": "provisioning.settle_containers",
-        "schedule": SETTLE_SECONDS,
-        "options": {"expires": SETTLE_SECONDS},
-    },
-    "import bills": {
-        "task": "provisioning.import_bills",
-        "schedule": BILLS_SECONDS,
-        "options": {"expires": BILLS_SECONDS},
-    },
-    "read prices": {
-        "task": "provisioning.read_prices",
-        "schedule": PRICES_SECONDS,
-        "options": {"expires": PRICES_SECONDS},
-    },
+    "reconcile pools": every(RECONCILE_SECONDS, "provisioning.reconcile", kept_seconds=4 * RECONCILE_SECONDS),
+    "settle containers": every(60.0, "provisioning.settle_containers"),
+    "import bills": every(1800.0, "provisioning.import_bills"),
+    "read prices": every(3600.0, "provisioning.read_prices"),
 }
 
 

@@ -173,11 +173,6 @@ class Invitation(TenantOwned):
         return self.accepted_at is None and self.expires_at > timezone.now()
 
 
-class ApiKeyQuerySet(TenantQuerySet):
-    def usable(self) -> ApiKeyQuerySet:
-        return self.filter(revoked_at=None)
-
-
 class ApiKey(TenantOwned):
     """A secret for programs: shown once, kept as a hash, limited to its scopes, revocable."""
 
@@ -195,8 +190,6 @@ class ApiKey(TenantOwned):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     last_used_at = models.DateTimeField(null=True, editable=False)
     revoked_at = models.DateTimeField(null=True, editable=False)
-
-    objects = TenantManager.from_queryset(ApiKeyQuerySet)()
 
     class Meta:
         ordering = ["-created_at"]

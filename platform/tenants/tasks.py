@@ -1,4 +1,4 @@
-"""Celery tasks that enter their tenant first, and queueing them once the transaction stands."""
+"""Celery tasks that enter their tenant first, queueing them once the transaction stands, and what beat repeats."""
 
 from __future__ import annotations
 
@@ -25,3 +25,11 @@ class TenantTask(Task):
 def delay_on_commit(task: Task, **kwargs: Any) -> None:
     """Queue a task when the current transaction commits; at once where there is none."""
     transaction.on_commit(functools.partial(task.delay, **kwargs), using=current_alias())
+
+
+def every(seconds: float, task: str, *, kept_seconds: float | None = None) -> dict[str, Any]:
+    """Return the entry of a `BEAT_SCHEDULE` for a task.
+
+    A run that could not start within `kept_seconds`, by default until the next, is dropped: the next does its work.
+    """
+    return {"task": task, "schedule": seconds, "options": {"expires": kept_seconds or seconds}}

@@ -13,6 +13,7 @@ from celery import shared_task
 from django.conf import settings
 from psycopg.rows import namedtuple_row
 
+from tenants.tasks import every
 from voice import keeping, ledger_days, live, statements
 from voice.calls import Fenced, end_call
 from voice.models import EndReason
@@ -24,29 +25,14 @@ log = structlog.get_logger(__name__)
 MARGIN_SECONDS = 30.0
 """A call without a checkpoint for so much longer than its caller has to come back has lost its gateway for good."""
 TICKETS_KEPT_DAYS = 1
-SWEEP_SECONDS = 15.0
 RECORDINGS_SECONDS = 10.0
-DELETION_SECONDS = 3600.0
-ROLL_UP_SECONDS = 300.0
 BEAT_SCHEDULE = {
     **sweeping.BEAT_SCHEDULE,
     **clips.BEAT_SCHEDULE,
-    "sweep calls": {"task": "voice.sweep_calls", "schedule": SWEEP_SECONDS, "options": {"expires": SWEEP_SECONDS}},
-    "make recordings": {
-        "task": "voice.make_recordings",
-        "schedule": RECORDINGS_SECONDS,
-        "options": {"expires": RECORDINGS_SECONDS},
-    },
-    "delete recordings": {
-        "task": "voice.delete_recordings",
-        "schedule": DELETION_SECONDS,
-        "options": {"expires": DELETION_SECONDS},
-    },
-    "roll up ledgers": {
-        "task": "voice.roll_up_ledgers",
-        "schedule": ROLL_UP_SECONDS,
-        "options": {"expires": ROLL_UP_SECONDS},
-    },
+    "sweep calls": every(15.0, "voice.sweep_calls"),
+    "make recordings": every(RECORDINGS_SECONDS, "voice.make_recordings"),
+    "delete recordings": every(3600.0, "voice.delete_recordings"),
+    "roll up ledgers": every(300.0, "voice.roll_up_ledgers"),
 }
 
 

@@ -152,22 +152,6 @@ def bar_chart(labels: Sequence[str], series: Sequence[Series], *, number: Format
     )
 
 
-def sparkline_path(values: Sequence[float | None]) -> str:
-    """Return the path of a small line without scale, in a box of 100 × 28."""
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
-        return ""
-    low, high = min(known), max(known)
-    span = (high - low) or 1
-    step = 100 / max(1, len(values) - 1)
-    return _path(
-        [
-            None if value is None else (index * step, 25 - 22 * (value - low) / span)
-            for index, value in enumerate(values)
-        ]
-    )
-
-
 def _path(points: Sequence[tuple[float, float] | None]) -> str:
     """Join points; a None lifts the pen."""
     commands, pen = [], "M"

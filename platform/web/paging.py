@@ -17,10 +17,6 @@ class LongPaginator(Paginator):
     def count(self) -> int:
         return self.object_list[:MOST_COUNTED].count()  # type: ignore[index, attr-defined]
 
-    @property
-    def is_cut_off(self) -> bool:
-        return self.count == MOST_COUNTED
-
 
 def page_of(rows: QuerySet, request: HttpRequest, *, size: int = 50) -> Page:
     """Return the page that the address asks for, or the nearest there is."""

@@ -56,26 +56,31 @@ class Baresip:
         sip_port: int,
         control_port: int,
         says: Path,
+        user: str = "caller",
         account: str = "",
         codec: str = "PCMU/8000",
         host: str = "127.0.0.1",
         authorities: Path | None = None,
+        certificate: Path | None = None,
     ) -> None:
         """
         Args:
             authorities: whose certificates it believes over TLS; it encrypts its sound where the account says so.
+            certificate: its own, with the key, for who comes over TLS to the port after `sip_port`.
         """
         folder.mkdir()
         self.folder = folder
         self.sip_port = sip_port
+        self._user = user
         self.events: list[dict[str, Any]] = []
-        (folder / "accounts").write_text(f"<sip:caller@{host}>;regint=0;audio_codecs={codec}{account}\n")
+        (folder / "accounts").write_text(f"<sip:{user}@{host}>;regint=0;audio_codecs={codec}{account}\n")
         (folder / "contacts").write_text("")
         (folder / "config").write_text(
             "\n".join(
                 [
                     f"sip_listen {host}:{sip_port}",
                     *([f"sip_cafile {authorities}", "module srtp.so"] if authorities else []),
+                    *([f"sip_certificate {certificate}"] if certificate else []),
                     f"module_path {MODULES}",
                     *(f"module {name}.so" for name in ("g711", "opus", "aufile", "sndfile")),
                     "module_tmp account.so",
@@ -104,7 +109,7 @@ class Baresip:
 
     @property
     def uri(self) -> str:
-        return f"sip:caller@127.0.0.1:{self.sip_port}"
+        return f"sip:{self._user}@127.0.0.1:{self.sip_port}"
 
     def dial(self, number: str, *, at: int, transport: str = "udp") -> None:
         self.tell("dial", f"sip:{number}@127.0.0.1:{at};transport={transport}")

@@ -18,6 +18,7 @@ from provisioning.settling import settle_containers
 from tenants.models import Tenant
 from tenants.scope import enter_operator, enter_tenant
 from tests.provisioning.factories import STARTED_AT, build_active_cost, build_container, build_deployment, build_pool
+from tests.provisioning.ledger import spent_by_part
 
 HOUR = datetime.timedelta(hours=1)
 NEXT_DAY = STARTED_AT + datetime.timedelta(days=1)
@@ -56,11 +57,6 @@ def spent(deployment: Deployment, hour: int, **conditions: object) -> int:
     since = STARTED_AT + hour * HOUR
     found = entries(deployment_id=deployment.pk, occurred_at__gte=since, occurred_at__lt=since + HOUR, **conditions)
     return sum(entry.nano_dollars for entry in found)
-
-
-def by_part(**conditions: object) -> dict[str, int]:
-    with enter_operator("test", reason="to read the ledger"):
-        return CostEntry.objects.filter(**conditions).total_by_part()
 
 
 # --- any hours, sessions and bills -----------------------------------------------------------------------------------
@@ -163,12 +159,12 @@ def test_calls_of_several_tenants_carry_their_share_of_the_bill(
     read(line(deployment, 0, 150 * rate))
     assert correct_hours(NEXT_DAY) == 1
     # A half more than was estimated: of the 40 s talked, 40 s waited and 20 s started, three quarters are acme's.
-    assert by_part(source="provider", tenant_id=acme.pk) == {
+    assert spent_by_part(source="provider", tenant_id=acme.pk) == {
         "active": 15 * rate,
         "idle_warm": 15 * rate,
         "cold_start": 15 * rate // 2,
     }
-    assert by_part(source="provider", tenant_id=rival.pk) == {
+    assert spent_by_part(source="provider", tenant_id=rival.pk) == {
         "active": 5 * rate,
         "idle_warm": 5 * rate,
         "cold_start": 5 * rate // 2,
@@ -186,7 +182,7 @@ def test_where_no_call_was_served_the_pool_carries_it(deployment: Deployment, ho
     settle_containers(NEXT_DAY)
     read(line(deployment, 0, 90 * rate), line(deployment, 2, 7))
     correct_hours(NEXT_DAY)
-    assert by_part(source="provider", tenant_id=house.pk, call_id=None, pool_id=deployment.pool_id) == {
+    assert spent_by_part(source="provider", tenant_id=house.pk, call_id=None, pool_id=deployment.pool_id) == {
         "cold_start": -2 * rate,
         "idle_warm": -8 * rate + 7,
     }
@@ -198,11 +194,11 @@ def test_a_container_across_hours_costs_each_hour_its_own_seconds(deployment: De
     build_active_cost(container, tenant=acme, from_seconds=3500, to_seconds=3700, nano_dollars=123)
     settle_containers(NEXT_DAY)
     assert [spent(deployment, hour) for hour in range(4)] == [3600 * rate, 3600 * rate, 600 * rate, 0]
-    assert by_part(tenant_id=acme.pk, part__in=["active", "adjustment"]) == {
+    assert spent_by_part(tenant_id=acme.pk, part__in=["active", "adjustment"]) == {
         "active": 123,
         "adjustment": 200 * rate - 123,
     }
-    assert by_part(call_id=None) == {}, "the call carries the whole life of the container that served it alone"
+    assert spent_by_part(call_id=None) == {}, "the call carries the whole life of the container that served it alone"
 
 
 def test_a_later_correction_of_the_bill_comes_as_further_entries(deployment: Deployment) -> None:

@@ -120,6 +120,7 @@ async def test_a_worker_that_never_comes_up_is_tried_ever_more_rarely(
     assert "The weights are damaged" in report.sentence
     log = await backend.read_log(spec.ref, stopped(report)[0].name)
     assert "The weights are damaged" in log
+    assert await backend.read_log(spec.ref, "../../supervisor") == ""
 
 
 async def with_failures(backend: LocalBackend, spec: DeploymentSpec, count: int) -> DeploymentReport | None:

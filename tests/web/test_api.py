@@ -31,12 +31,6 @@ def ask_ticket(visitor: Client, slug: str, key: dict[str, str]) -> Any:
     return visitor.post(f"/api/agents/{slug}/tickets/", b"", content_type="application/json", headers=key)
 
 
-@pytest.fixture
-def agent(acme: Tenant) -> Any:
-    with enter_tenant(acme.id):
-        return factories.create_agent()
-
-
 def test_a_program_makes_a_ticket_for_one_call(visitor: Client, acme: Tenant, alice: User, agent: Any) -> None:
     answer = ask_ticket(visitor, agent.slug, key_of(acme, alice))
     assert answer.status_code == 201

@@ -16,7 +16,7 @@ from agents.models import Appointment, Closure, Contact, HandOff, Message, Openi
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests.web import factories
-from tests.web.test_overview import words
+from tests.web.pages import words
 
 PERSON = {"name": "Dora Miller", "phone": "+1 415 555 0123"}
 

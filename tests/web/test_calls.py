@@ -11,7 +11,7 @@ from provisioning.models import CostEntry
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests.web import factories
-from tests.web.test_overview import words
+from tests.web.pages import words
 from voice.models import Call
 
 HTMX = {"HX-Request": "true"}

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from web.charts import Series, bar_chart, line_chart, nice_ceiling, sparkline_path
+from web.charts import Series, bar_chart, line_chart, nice_ceiling
 from web.templatetags import warmline
 
 
@@ -117,4 +117,3 @@ def test_charts_stand_without_values() -> None:
     ):
         assert chart.is_empty
         assert chart.ticks
-    assert sparkline_path([]) == sparkline_path([None, 3]) == ""

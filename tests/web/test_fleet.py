@@ -9,7 +9,7 @@ import pytest
 from tenants.models import AuditEntry, Tenant, User
 from tenants.scope import enter_tenant
 from tests.web import factories
-from tests.web.test_overview import words
+from tests.web.pages import words
 
 
 @pytest.fixture

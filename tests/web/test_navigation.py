@@ -11,14 +11,7 @@ from agents.models import Agent
 from tenants.models import Role, Tenant, User
 from tenants.scope import enter_tenant
 from tests import factories as people
-from tests.web import factories
-from tests.web.test_overview import words
-
-
-@pytest.fixture
-def agent(acme: Tenant) -> Agent:
-    with enter_tenant(acme.id):
-        return factories.create_agent()
+from tests.web.pages import words
 
 
 def marked(page: str) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
 import pytest
 from aiosipua import SipRequest
 from django.conf import settings
+from django.core import mail
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError
 from django.utils import timezone
@@ -20,7 +22,7 @@ from tenants.scope import enter_operator, enter_tenant
 from tests import factories as people
 from tests.voice.telephony.processes import OTHER_NUMBER as NUMBER
 from tests.web import factories
-from tests.web.test_overview import words
+from tests.web.pages import words
 from voice.telephony import numbers
 from voice.telephony.models import TelephoneLeg, TelephoneNumber
 from voice.telephony.routing import CallDeclined, choose_agent, find_tenant_of
@@ -102,6 +104,20 @@ def test_a_number_of_a_trunk_takes_no_call_until_it_is_confirmed_and_its_page_sa
         ("number.refused", NUMBER, olivia.email),
     ]
     assert "Choose whether" in decide(operator, number, "")
+
+
+def test_the_owners_are_told_by_mail_what_was_decided_once(
+    client_of: Any, acme: Tenant, alice: User, olivia: User, work_queue: Callable[[], list[str]]
+) -> None:
+    number = ask(acme, alice)
+    work_queue()
+    for action in ("confirm", "confirm", "refuse"):
+        decide(client_of(olivia), number, action)
+    assert work_queue() == ["agents.tasks.mail_owners"] * 2
+    confirmed, refused = mail.outbox
+    assert confirmed.to == refused.to == [alice.email]
+    assert confirmed.subject == f"{NUMBER} takes calls now" and refused.subject == f"{NUMBER} takes no calls"
+    assert all(f"/t/acme/telephone/numbers/{number.pk}/" in each.body for each in (confirmed, refused))
 
 
 def test_two_tenants_ask_for_a_number_and_its_calls_go_to_whom_it_was_confirmed_for(

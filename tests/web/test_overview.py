@@ -15,12 +15,9 @@ from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
 from tests import factories as people
 from tests.web import factories
+from tests.web.pages import words
 from voice.models import Call
 from web.figures import SPANS
-
-
-def words(html: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
 
 
 def tile(page: Any, name: str) -> str:

@@ -16,7 +16,7 @@ from tests.modal_server.pools import modal_for_pools
 from tests.modal_server.processes import ModalServer
 from tests.provisioning.factories import STARTED_AT, build_deployment, build_pool
 from tests.web import factories
-from tests.web.test_overview import words
+from tests.web.pages import words
 
 PAGE = "/t/acme/services/"
 SAVE = f"{PAGE}accounts/modal/"

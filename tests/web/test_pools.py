@@ -15,7 +15,7 @@ from tenants.models import AuditEntry, Tenant, User
 from tenants.scope import enter_tenant
 from tests.provisioning.supervisors import TOKEN, running_supervisor
 from tests.web import factories
-from tests.web.test_overview import words
+from tests.web.pages import words
 
 SHAPE = {
     "min_containers": "1",
@@ -33,11 +33,6 @@ SHAPE = {
     "exit_grace_seconds": "60",
 }
 NEW = {**SHAPE, "worker": "cascade", "region": "local", "backend": "local"}
-
-
-@pytest.fixture
-def dora(acme: Tenant) -> User:
-    return factories.add_developer(acme)
 
 
 @pytest.fixture

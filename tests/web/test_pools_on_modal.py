@@ -16,7 +16,7 @@ from tenants.scope import enter_tenant
 from tests.modal_server.pools import become_ready, modal_for_pools, state_of
 from tests.modal_server.processes import ModalServer
 from tests.voice.processes import wait_until
-from tests.web.test_overview import words
+from tests.web.pages import words
 from tests.web.test_pools import NEW, as_typed
 
 ON_MODAL = {**NEW, "backend": "modal", "region": "us-east", "gpu": "L4, A10", "min_containers": "0", "snapshots": ""}

@@ -42,12 +42,6 @@ def peer(carriers: Carriers, carrier: str, monkeypatch: pytest.MonkeyPatch) -> C
     return process
 
 
-@pytest.fixture
-def agent(acme: Tenant) -> Agent:
-    with enter_tenant(acme.id):
-        return factories.create_agent()
-
-
 def add(client: Any, agent: Agent, **values: Any) -> str:
     form = {"number": NUMBER, "carrier": "twilio", "agent": agent.pk, "outside": "message", **values}
     return client.post(f"{PAGE}numbers/new/", form, follow=True).content.decode()

@@ -51,11 +51,9 @@ class LeftQuerySet(TenantQuerySet):
         return self.filter(handled_at=None)
 
 
-class Message(TenantOwned):
-    """Something a caller asked the agent to pass on."""
+class LeftByCaller(TenantOwned):
+    """What a caller left behind, open until somebody of the business has handled it."""
 
-    contact = TenantForeignKey(Contact, null=True, on_delete=models.PROTECT, related_name="messages")
-    text = models.TextField()
     call_id = models.UUIDField(null=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     handled_at = models.DateTimeField(null=True, blank=True)
@@ -63,25 +61,25 @@ class Message(TenantOwned):
     objects = TenantManager.from_queryset(LeftQuerySet)()
 
     class Meta:
+        abstract = True
         ordering = ["-created_at"]
+
+
+class Message(LeftByCaller):
+    """Something a caller asked the agent to pass on."""
+
+    contact = TenantForeignKey(Contact, null=True, on_delete=models.PROTECT, related_name="messages")
+    text = models.TextField()
 
     def __str__(self) -> str:
         return self.text[:60]
 
 
-class HandOff(TenantOwned):
+class HandOff(LeftByCaller):
     """A caller whom the agent could not help, and whom a person is to call back."""
 
     contact = TenantForeignKey(Contact, null=True, on_delete=models.PROTECT, related_name="hand_offs")
     reason = models.TextField()
-    call_id = models.UUIDField(null=True, editable=False)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    handled_at = models.DateTimeField(null=True, blank=True)
-
-    objects = TenantManager.from_queryset(LeftQuerySet)()
-
-    class Meta:
-        ordering = ["-created_at"]
 
     def __str__(self) -> str:
         return self.reason[:60]

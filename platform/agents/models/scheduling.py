@@ -88,9 +88,6 @@ class AppointmentQuerySet(TenantQuerySet):
     def booked(self) -> AppointmentQuerySet:
         return self.filter(status=Appointment.Status.BOOKED)
 
-    def upcoming(self) -> AppointmentQuerySet:
-        return self.booked().filter(ends_at__gt=timezone.now())
-
     def between(self, start: datetime.datetime, end: datetime.datetime) -> AppointmentQuerySet:
         """Appointments that overlap [start, end)."""
         return self.filter(starts_at__lt=end, ends_at__gt=start)

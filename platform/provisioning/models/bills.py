@@ -15,10 +15,6 @@ HOUR = datetime.timedelta(hours=1)
 
 
 class BilledHourQuerySet(TenantQuerySet):
-    def of_nobody(self) -> BilledHourQuerySet:
-        """Those that no deployment of ours is known for."""
-        return self.filter(deployment=None)
-
     def by_deployment(self) -> dict[Any, dict[str, int]]:
         """Return `hours`, `estimated` and `billed` (nano-dollars) by deployment's id, of hours that were compared."""
         rows = (

@@ -77,11 +77,6 @@ class CostEntryQuerySet(TenantQuerySet):
         rows = self.order_by().exclude(pool_id=None).values_list("pool_id").annotate(total=models.Sum("nano_dollars"))
         return {pool_id: int(total) for pool_id, total in rows}
 
-    def total_by_part(self) -> dict[str, int]:
-        """Return the sums in nano-dollars of the parts that occur."""
-        rows = self.order_by().values_list("part").annotate(total=models.Sum("nano_dollars"))
-        return dict(rows)
-
 
 class CostEntry(TenantOwned):
     """One amount that was spent for a call, or, where no call was served, for a pool. A correction is a further entry.

@@ -20,15 +20,14 @@ from django.conf import settings
 
 from tenants.models import Tenant
 from tenants.ownership import entered_tenant_id
-from tenants.scope import enter_operator
-from tenants.tasks import TenantTask
+from tenants.scope import enter_operator, enter_tenant
+from tenants.tasks import every
 from voice.telephony import words
 from voice.telephony.models import Carrier, SpokenSentence, TelephoneNumber
 from voice.telephony.routing import closed_message
 
 log = structlog.get_logger(__name__)
 
-SWEEP_SECONDS = 60.0
 SAY_SECONDS = 120.0
 """A sentence takes a tenth of a second, the voice's start two."""
 
@@ -49,24 +48,30 @@ def needed_sentences(numbers: Iterable[TelephoneNumber], tenant: Tenant) -> set[
     return {*words.ALL, *closed} if numbers else set()
 
 
-@shared_task(base=TenantTask, name="voice.telephony.make_clips")
-def make_clips() -> int:
-    """Speak what the entered tenant's SIP numbers may have to say and has not been spoken; return how much that was."""
+@shared_task(name="voice.telephony.make_clips")
+def make_clips(*, tenant_id: str) -> int:
+    """Speak what a tenant's SIP numbers may have to say and has not been spoken; return how much that was."""
+    with enter_tenant(tenant_id):
+        made = set(SpokenSentence.objects.values_list("digest", flat=True))
+        missing = [(digest, sentence) for digest, sentence in _needed_here().items() if digest not in made]
+    sounds = speak([sentence for _, sentence in missing]) if missing else []
+    with enter_tenant(tenant_id):
+        SpokenSentence.objects.bulk_create(
+            [
+                SpokenSentence(tenant_id=entered_tenant_id(), digest=digest, sound=sound)
+                for (digest, _), sound in zip(missing, sounds, strict=True)
+            ],
+            ignore_conflicts=True,  # another task was first
+        )
+        SpokenSentence.objects.exclude(digest__in=_needed_here()).delete()
+    return len(missing)
+
+
+def _needed_here() -> dict[str, str]:
+    """Return what the entered tenant's numbers may have to say, by digest."""
     numbers = list(TelephoneNumber.objects.counted().filter(carrier=Carrier.SIP))
     needed = needed_sentences(numbers, Tenant.objects.get(pk=entered_tenant_id()))
-    by_digest = {SpokenSentence.digest_of(sentence): sentence for sentence in needed}
-    made = set(SpokenSentence.objects.values_list("digest", flat=True))
-    missing = {digest: sentence for digest, sentence in by_digest.items() if digest not in made}
-    sounds = speak(list(missing.values())) if missing else []
-    SpokenSentence.objects.bulk_create(
-        [
-            SpokenSentence(tenant_id=entered_tenant_id(), digest=digest, sound=sound)
-            for digest, sound in zip(missing, sounds, strict=True)
-        ],
-        ignore_conflicts=True,  # another task was first
-    )
-    SpokenSentence.objects.exclude(digest__in=by_digest).delete()
-    return len(missing)
+    return {SpokenSentence.digest_of(sentence): sentence for sentence in needed}
 
 
 @shared_task(name="voice.telephony.sweep_clips")
@@ -114,10 +119,4 @@ def speak(sentences: list[str]) -> list[bytes]:
         raise NoVoice(f"The voice failed: {type(problem).__name__}") from None
 
 
-BEAT_SCHEDULE = {
-    "sweep clips": {
-        "task": "voice.telephony.sweep_clips",
-        "schedule": SWEEP_SECONDS,
-        "options": {"expires": SWEEP_SECONDS},
-    },
-}
+BEAT_SCHEDULE = {"sweep clips": every(60.0, "voice.telephony.sweep_clips")}

@@ -33,9 +33,9 @@ def cost_of(leg: TelephoneLeg) -> int:
 
 
 def _rate(carrier: Carrier, direction: TelephoneLeg.Direction) -> int:
-    if (carrier, direction) == (Carrier.SIP, _INBOUND):
-        rate: int = settings.SIP_NANO_DOLLARS_PER_MINUTE
-        return rate
+    if carrier is Carrier.SIP:
+        inbound, outbound = settings.SIP_NANO_DOLLARS_PER_MINUTE, settings.SIP_OUTBOUND_NANO_DOLLARS_PER_MINUTE
+        return int(inbound if direction is _INBOUND else outbound)
     return NANO_DOLLARS_PER_MINUTE.get((carrier, direction), 0)
 
 

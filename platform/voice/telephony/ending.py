@@ -17,7 +17,7 @@ from voice.telephony.models import TelephoneLeg
 from voice.telephony.prices import enter_price
 
 LEGS_GROUP = "telephone.legs"
-"""The channel layer's group in which telephony processes hear of legs that ended."""
+"""The channel layer's group in which telephony processes hear of legs."""
 
 
 def finish_leg(leg: TelephoneLeg, *, status: str, seconds: int | None = None, problem: str = "") -> None:
@@ -49,4 +49,9 @@ def record_person(caller: TelephoneLeg, *, carrier_ref: str, status: str, second
 
 
 def _tell_bridge(leg_id: str) -> None:
-    async_to_sync(get_channel_layer().group_send)(LEGS_GROUP, {"type": "leg.ended", "leg": leg_id})
+    tell_telephony("leg.ended", leg=leg_id)
+
+
+def tell_telephony(kind: str, **ids: str) -> None:
+    """Tell all telephony processes of a leg."""
+    async_to_sync(get_channel_layer().group_send)(LEGS_GROUP, {"type": kind, **ids})

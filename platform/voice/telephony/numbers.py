@@ -12,6 +12,7 @@ from django.db import IntegrityError
 from django.utils import timezone
 
 from agents.models import Agent
+from agents.tasks import mail_owners
 from billing.entitlements import entitlements_of
 from tenants import audit
 from tenants.models import Tenant, User
@@ -204,10 +205,31 @@ def refuse_number(*, number: TelephoneNumber, actor: User | None) -> None:
     _decide(number, TelephoneNumber.Standing.REFUSED, action="number.refused", actor=actor)
 
 
-def _decide(number: TelephoneNumber, standing: str, *, action: str, actor: User | None) -> None:
+def _decide(number: TelephoneNumber, standing: TelephoneNumber.Standing, *, action: str, actor: User | None) -> None:
     with enter_tenant(number.tenant_id):
         if TelephoneNumber.objects.filter(pk=number.pk).exclude(standing=standing).update(standing=standing):
             audit.record(action=action, target=number.number, actor=actor, details={"carrier": number.carrier})
+            subject, body = _DECIDED[standing]
+            page = f"{installation.PUBLIC_URL}/t/{number.tenant.slug}/telephone/numbers/{number.pk}/"
+            delay_on_commit(
+                mail_owners,
+                tenant_id=str(number.tenant_id),
+                subject=subject.format(number=number),
+                body=f"{body.format(number=number)}\n\n{page}\n",
+            )
+
+
+_DECIDED = {
+    TelephoneNumber.Standing.CONFIRMED: (
+        "{number} takes calls now",
+        "The operator of this installation has confirmed that {number} is yours: its calls are answered.",
+    ),
+    TelephoneNumber.Standing.REFUSED: (
+        "{number} takes no calls",
+        "The operator of this installation has not confirmed that {number} is yours: its calls are not answered.",
+    ),
+}
+"""Subject and text of the mail to a number's owners."""
 
 
 def _check_room() -> None:

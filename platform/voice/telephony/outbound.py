@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import phonenumbers
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 from phonenumbers import timezone as number_zones
 
@@ -22,8 +23,8 @@ from tenants.tasks import delay_on_commit
 from voice.models import Call
 from voice.telephony.carriers import CARRIERS, account_of
 from voice.telephony.carriers.contract import CarrierRefused
-from voice.telephony.ending import finish_leg
-from voice.telephony.models import DoNotCall, OutboundRules, TelephoneLeg, TelephoneNumber
+from voice.telephony.ending import finish_leg, tell_telephony
+from voice.telephony.models import Carrier, DoNotCall, NumberQuerySet, OutboundRules, TelephoneLeg, TelephoneNumber
 
 MOST_WAITING = 50
 """Calls of one tenant that wait to be dialled or ring."""
@@ -120,9 +121,11 @@ def place_call(*, agent: Agent, to: str, number: TelephoneNumber, placed_by: Use
         raise CallNotPlaced("plan", refusal)
     if agent.archived_at is not None or agent.live_version_id is None:
         raise CallNotPlaced("not_published", f"{agent.name} has no published version: publish one first.")
-    if number.carrier not in CARRIERS:
-        raise CallNotPlaced("carrier", "No calls are placed over SIP: choose a number at another carrier.")
-    if account_of(number.carrier) is None:
+    if number.carrier == Carrier.SIP and not settings.SIP_TRUNK:
+        raise CallNotPlaced(
+            "carrier", "This installation places no calls over SIP: choose a number at another carrier."
+        )
+    if number.carrier != Carrier.SIP and account_of(number.carrier) is None:
         name = number.get_carrier_display()
         raise CallNotPlaced("carrier", f"{number} is at {name}, and there is no {name} account: save one first.")
     if TelephoneLeg.objects.unfinished().filter(direction="outbound", call=None).count() >= MOST_WAITING:
@@ -139,6 +142,12 @@ def place_call(*, agent: Agent, to: str, number: TelephoneNumber, placed_by: Use
     audit.record(action="call.placed", target=to, actor=placed_by, details={"agent": agent.slug, "from": number.number})
     delay_on_commit(dial, tenant_id=str(leg.tenant_id), leg_id=str(leg.pk))
     return leg
+
+
+def numbers_to_call_from() -> NumberQuerySet:
+    """Return the entered tenant's numbers at carriers that place calls."""
+    carriers = [*CARRIERS, Carrier.SIP] if settings.SIP_TRUNK else [*CARRIERS]
+    return TelephoneNumber.objects.in_service().filter(carrier__in=carriers)
 
 
 def quiet_hours(rules: OutboundRules, number: str, *, at: datetime.datetime) -> str | None:
@@ -167,6 +176,9 @@ def dial(*, tenant_id: str, leg_id: str) -> None:
     """Have the carrier place a call that waits to be dialled: once at most, whatever becomes of this process."""
     with enter_tenant(tenant_id):
         leg = TelephoneLeg.objects.filter(pk=leg_id).first()
+        if leg is not None and leg.carrier == Carrier.SIP:
+            tell_telephony("leg.dial", tenant=tenant_id, leg=leg_id)  # whoever has room claims it
+            return
         account = account_of(leg.carrier) if leg else None
         if account is not None:
             account.unlock()

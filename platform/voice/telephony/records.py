@@ -18,6 +18,7 @@ from voice.models import Call
 from voice.telephony import words
 from voice.telephony.bridge import Ending, EndKind, Figures
 from voice.telephony.clips import find_clip
+from voice.telephony.ending import finish_leg
 from voice.telephony.models import Carrier, TelephoneLeg, TelephoneNumber
 
 Result = TypeVar("Result")
@@ -109,6 +110,14 @@ class StoredLeg:
             return find_clip(sentence) if sentence and is_ours else None
 
         return await in_tenant(self.tenant_id, look) if sentence else None
+
+    async def finish(self, *, status: str, seconds: int | None = None, problem: str = "") -> None:
+        """Write that the leg is over, where no carrier tells; `seconds` since it was answered."""
+
+        def write() -> None:
+            finish_leg(TelephoneLeg.objects.get(pk=self.leg_id), status=status, seconds=seconds, problem=problem)
+
+        await in_tenant(self.tenant_id, write)
 
     async def ended(self, ending: Ending, figures: Figures) -> None:
         def write() -> None:

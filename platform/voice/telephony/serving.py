@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import uuid
+from collections.abc import Callable
 from typing import Self
 from urllib.parse import parse_qsl
 
@@ -62,6 +63,8 @@ class Telephony:
         self._claimed: set[uuid.UUID] = set()
         """Legs that are held, or are about to be."""
         self._held: dict[uuid.UUID, tuple[Leg, asyncio.Task[Ending]]] = {}
+        self.on_dial: Callable[[uuid.UUID, uuid.UUID], None] = lambda tenant_id, leg_id: None
+        """Is told of legs that wait to be dialled from here."""
 
     @property
     def calls(self) -> int:
@@ -136,8 +139,8 @@ class Telephony:
         log.info("leg.ended", leg_id=str(record.leg_id), call_id=str(bridge.call_id), kind=ending.kind.value)
         return ending
 
-    async def hear_of_ends(self) -> None:
-        """End what the carrier says is over, for ever: some calls end without a goodbye on their stream."""
+    async def listen(self) -> None:
+        """Hear, for ever, of legs to dial, and of those that are over: some end without a goodbye on their stream."""
         layer = get_channel_layer()
         while True:
             try:
@@ -145,8 +148,10 @@ class Telephony:
                 await layer.group_add(LEGS_GROUP, channel)
                 while True:
                     message = await layer.receive(channel)
-                    held = self._held.get(uuid.UUID(message["leg"]))
-                    if held is not None:
+                    leg_id = uuid.UUID(message["leg"])
+                    if message["type"] == "leg.dial":
+                        self.on_dial(uuid.UUID(message["tenant"]), leg_id)
+                    elif (held := self._held.get(leg_id)) is not None:
                         await held[0].hang_up()
             except Exception:  # streams end by themselves too, only later
                 log.exception("telephony.deaf")

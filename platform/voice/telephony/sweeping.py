@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from tenants.scope import enter_operator
-from tenants.tasks import TenantTask
+from tenants.tasks import TenantTask, every
 from voice.models import Call
 from voice.telephony.carriers import CARRIERS, account_of
 from voice.telephony.carriers.contract import CarrierRefused
@@ -20,7 +20,6 @@ from voice.telephony.outbound import dial
 
 log = structlog.get_logger(__name__)
 
-SWEEP_SECONDS = 60.0
 QUIET_SECONDS = 120
 """A leg whose call is over, or never began, has no news for so long before it is asked about."""
 GIVEN_UP_SECONDS = 600
@@ -68,10 +67,4 @@ def settle_leg(*, leg_id: str) -> None:
         finish_leg(leg, status=TelephoneLeg.Status.FAILED, problem="Nothing more was heard of it.")
 
 
-BEAT_SCHEDULE = {
-    "sweep legs": {
-        "task": "voice.telephony.sweep_legs",
-        "schedule": SWEEP_SECONDS,
-        "options": {"expires": SWEEP_SECONDS},
-    },
-}
+BEAT_SCHEDULE = {"sweep legs": every(60.0, "voice.telephony.sweep_legs")}

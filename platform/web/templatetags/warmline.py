@@ -257,11 +257,6 @@ def chart(drawn: charts.Chart, is_tall: bool = False) -> dict[str, Any]:
     return {"chart": drawn, "is_tall": is_tall}
 
 
-@register.inclusion_tag("web/_components/sparkline.html")
-def sparkline(values: Sequence[float | None], tone: str = "s6") -> dict[str, str]:
-    return {"path": charts.sparkline_path(values), "tone": tone}
-
-
 @register.inclusion_tag("web/_components/waterfall.html")
 def waterfall(steps: Sequence[charts.Step]) -> dict[str, Any]:
     """Draw durations one under the other on one scale."""

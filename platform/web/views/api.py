@@ -19,9 +19,8 @@ from tenants.access import ApiRequest, api_access, refuse
 from tenants.models import ApiKey
 from voice.models import TICKET_SECONDS, Call
 from voice.records import call_record, call_summary, find_call
-from voice.telephony.carriers import CARRIERS
 from voice.telephony.models import TelephoneLeg, TelephoneNumber
-from voice.telephony.outbound import CallNotPlaced, leg_document, place_call
+from voice.telephony.outbound import CallNotPlaced, leg_document, numbers_to_call_from, place_call
 from voice.tickets import AgentNotPublished, call_address, issue_ticket
 
 MOST_CALLS = 100
@@ -107,7 +106,7 @@ def _read_telephone_call(request: HttpRequest) -> tuple[str, TelephoneNumber]:
     body = _read_body(request, ("to", "from"))
     if not isinstance(body.get("to"), str):
         raise BadRequest("`to` is a telephone number like +14155550123.")
-    numbers = TelephoneNumber.objects.in_service().filter(carrier__in=CARRIERS)
+    numbers = numbers_to_call_from()
     if body.get("from") is not None:
         numbers = numbers.filter(number=str(body["from"]))
     number = numbers.first()

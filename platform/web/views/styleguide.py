@@ -55,7 +55,6 @@ def sample_context() -> dict[str, object]:
             "draft",
             "ended",
         ],
-        "spark": [4, 5, 4, 7, 6, 9, 8, 5, 6, 4],
         "now": timezone.now() - timedelta(minutes=12),
         "lines": line_chart(days, [Series("p50", p50, "s1"), Series("p95", p95, "s2")], number=milliseconds, goal=1400),
         "bars": bar_chart(

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from gpu_workers.batching import Prompted
-from gpu_workers.moshi.batch import Forced, MoshiBatch, Opening, Spoken
+from gpu_workers.moshi.batch import MoshiBatch, Opening, Spoken
 from gpu_workers.moshi.checkpoint import Checkpoint
+from gpu_workers.moshi.generation import Forced
 from gpu_workers.pcm import Samples
 
 FRAME_SAMPLES = 1920

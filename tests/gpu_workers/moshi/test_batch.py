@@ -10,8 +10,9 @@ import torch
 from moshi.models import LMGen
 
 from gpu_workers.moshi import checkpoint as checkpoints
-from gpu_workers.moshi.batch import Forced, MoshiBatch, Opening, Spoken
+from gpu_workers.moshi.batch import MoshiBatch, Opening, Spoken
 from gpu_workers.moshi.checkpoint import Checkpoint, CheckpointError
+from gpu_workers.moshi.generation import Forced
 from gpu_workers.sizing import largest_batch
 from tests.gpu_workers.batch_workers import run_fresh
 from tests.gpu_workers.moshi.streams import FRAME_SAMPLES, batch_of, converse, difference, sound, words

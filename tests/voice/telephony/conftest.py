@@ -12,8 +12,10 @@ from django.conf import settings
 from agents.models import Agent
 from tenants.models import Tenant, User
 from tenants.scope import enter_tenant
+from tests.carriers.baresip import Baresip
 from tests.voice import factories
 from tests.voice.conftest import GatewayProcess
+from tests.voice.processes import running
 from tests.voice.telephony import sip_peers
 from tests.voice.telephony.processes import (
     NUMBER,
@@ -23,7 +25,8 @@ from tests.voice.telephony.processes import (
     TelephonyProcess,
     telephone_exchange,
 )
-from tests.voice.telephony.sip_peers import Answers
+from tests.voice.telephony.sip_peers import Answers, SipTelephony, baresip, beeps
+from tests.voice.telephony.stream_peers import Certificate
 from tests.web.web_process import WebProcess
 from voice.telephony import numbers, outbound
 from voice.telephony.models import TelephoneLeg, TelephoneNumber
@@ -31,6 +34,8 @@ from voice.telephony.models import TelephoneLeg, TelephoneNumber
 ALWAYS = {"calls_from": datetime.time(0), "calls_until": datetime.time(23, 59, 59), "weekdays": []}
 """Hours in which agents may call."""
 Exchange = tuple[Carriers, TelephonyProcess, WebProcess]
+Connect = Callable[..., tuple[TelephoneNumber, Agent]]
+"""Connects acme's number at a carrier to an agent: the fixture `number_of`."""
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +73,7 @@ def twilio(peer: CarrierProcess) -> CarrierProcess:
 
 
 @pytest.fixture
-def number_of(peer: CarrierProcess, acme: Tenant, alice: User) -> Callable[..., tuple[TelephoneNumber, Agent]]:
+def number_of(peer: CarrierProcess, acme: Tenant, alice: User) -> Connect:
     """A function that connects acme's number to an agent that the scripted worker plays in the mode given."""
 
     def connect(mode: str = "whistle", *, agent: Agent | None = None, hours: Any = None, **settings: Any) -> Any:
@@ -117,3 +122,22 @@ def connect(acme: Tenant, alice: User) -> Answers:
 def answers(place: Any, connect: Answers) -> Answers:
     """The same, with a worker."""
     return connect
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return Certificate.make(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="module")
+def sip(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SipTelephony]:
+    telephony = SipTelephony(tmp_path_factory.mktemp("sip"), gateway_url=gateway.url)
+    with running(telephony.process):
+        yield telephony
+
+
+@pytest.fixture(scope="module")
+def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Baresip]:
+    """Somebody who beeps a second after being answered, and says nothing more for a minute."""
+    with baresip(tmp_path_factory.mktemp("caller") / "caller", beeps(1.0)) as telephone:
+        yield telephone

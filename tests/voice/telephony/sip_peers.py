@@ -244,3 +244,30 @@ class RtpPeer:
         while not is_rtcp(data := on.recv(2048)):
             continue
         return data
+
+
+CROWD = f"""<?xml version="1.0" encoding="ISO-8859-1"?>
+<scenario name="crowd">
+  <send><![CDATA[
+    INVITE sip:+14155550999@[remote_ip] SIP/2.0
+    Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
+    From: <sip:crowd@[local_ip]>;tag=[call_number]
+    To: <sip:+14155550999@[remote_ip]>
+    Call-ID: [call_id]
+    CSeq: 1 INVITE
+    Content-Length: 0
+
+  ]]></send>
+  <send><![CDATA[
+    INVITE sip:{NUMBER}@[remote_ip] SIP/2.0
+    Via: nonsense
+    From: <sip:crowd@[local_ip]>
+    To: <sip:{NUMBER}@[remote_ip]>
+    Call-ID: [call_id]
+    CSeq: minus one INVITE
+    Content-Length: 99999999
+
+  ]]></send>
+</scenario>
+"""
+"""A scenario of sipp's: invitations to nobody, and what is no SIP."""

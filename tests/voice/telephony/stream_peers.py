@@ -72,6 +72,13 @@ class Certificate:
         return cls(chain, key)
 
     @property
+    def with_key(self) -> Path:
+        """Both in one file."""
+        both = self.chain.with_name("both.pem")
+        both.write_text(self.chain.read_text() + self.key.read_text())
+        return both
+
+    @property
     def context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.chain))
 

@@ -11,17 +11,15 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from agents.models import Agent
 from tenants import people
 from tenants.models import AuditEntry, Tenant, User
 from tenants.scope import enter_tenant
-from tests.voice.processes import wait_until
-from tests.voice.telephony.conftest import ALWAYS
+from tests.voice.telephony.conftest import ALWAYS, Connect
+from tests.voice.telephony.legs import finished
 from tests.voice.telephony.processes import NUMBER, OTHER_NUMBER, CarrierProcess
 from voice.telephony import outbound, sweeping
-from voice.telephony.models import OutboundRules, TelephoneLeg, TelephoneNumber
+from voice.telephony.models import OutboundRules, TelephoneLeg
 
-Connect = Callable[..., tuple[TelephoneNumber, Agent]]
 BERLINER = "+493012345678"
 
 
@@ -108,16 +106,6 @@ def test_a_call_is_placed_only_where_everything_allows_it(acme: Tenant, alice: U
         ]
 
 
-def final(acme: Tenant, leg: TelephoneLeg) -> TelephoneLeg:
-    def is_over() -> bool:
-        with enter_tenant(acme.id):
-            leg.refresh_from_db()
-            return leg.is_finished and (leg.call is None or leg.call.status == "ended")
-
-    wait_until(is_over, within_seconds=20, what="the end of the leg")
-    return leg
-
-
 def test_a_program_places_a_call_and_asks_how_it_went(
     twilio: CarrierProcess, acme: Tenant, rival: Tenant, alice: User, charlie: User, number_of: Connect
 ) -> None:
@@ -163,14 +151,14 @@ def old(acme: Tenant, leg: TelephoneLeg, *, minutes: int) -> None:
 
 
 def test_a_leg_whose_end_was_never_told_is_asked_about(acme: Tenant, placed: Callable[..., TelephoneLeg]) -> None:
-    leg = final(acme, placed(status="busy"))
+    leg = finished(acme, pk=placed(status="busy").pk)
     with enter_tenant(acme.id):  # as if the callback had been lost
         TelephoneLeg.objects.filter(pk=leg.pk).update(status="ringing", ended_at=None)
     assert sweeping.sweep_legs() == 0  # too soon
     old(acme, leg, minutes=3)
     assert sweeping.sweep_legs() == 1
     sweeping.settle_leg(tenant_id=str(acme.id), leg_id=str(leg.pk))
-    assert final(acme, leg).status == "busy"
+    assert finished(acme, pk=leg.pk).status == "busy"
 
 
 def test_a_leg_that_nobody_knows_of_is_given_up_and_one_that_waits_is_not_yet(

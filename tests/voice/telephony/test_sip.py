@@ -1,35 +1,24 @@
-"""Calls over SIP and RTP: Debian's baresip as the caller, sipp as a crowd, and a peer that keeps no rules."""
+"""Calls over SIP and RTP as callers have them: Debian's baresip, and a peer that keeps no rules where it must not."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import hashlib
 import re
-import signal
-import socket
 import struct
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from aiosipua import SipDigestAuth, build_credentials, parse_auth, stringify_auth
 
 from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.carriers.baresip import Baresip
-from tests.ports import free_port
 from tests.voice import factories
-from tests.voice.conftest import GatewayProcess
-from tests.voice.processes import running, scripted_worker, wait_until
+from tests.voice.processes import scripted_worker
+from tests.voice.telephony.legs import finished
 from tests.voice.telephony.sip_peers import (
     NUMBER,
-    PASSWORD,
     Answer,
     Answers,
     PlainPeer,
@@ -40,23 +29,8 @@ from tests.voice.telephony.sip_peers import (
     loud_seconds,
 )
 from tests.voice.telephony.test_keys import pause, tone
-from tests.voice.telephony.test_twilio import finished
 from voice.records import call_record, find_call
 from voice.telephony.g711 import RATE_HZ
-
-
-@pytest.fixture(scope="module")
-def sip(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SipTelephony]:
-    telephony = SipTelephony(tmp_path_factory.mktemp("sip"), gateway_url=gateway.url)
-    with running(telephony.process):
-        yield telephony
-
-
-@pytest.fixture(scope="module")
-def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Baresip]:
-    """Somebody who beeps a second after being answered, and says nothing more for a minute."""
-    with baresip(tmp_path_factory.mktemp("caller") / "caller", beeps(1.0)) as telephone:
-        yield telephone
 
 
 def test_a_caller_talks_and_hangs_up(sip: SipTelephony, caller: Baresip, acme: Tenant, answers: Answers) -> None:
@@ -213,199 +187,6 @@ def test_a_peer_that_does_not_put_through_is_hung_up_on(sip: SipTelephony, acme:
     assert (leg.end_kind, leg.transferred_to) == ("agent_hung_up", "")
 
 
-def test_a_peer_with_a_password_proves_that_it_knows_it(
-    sip: SipTelephony, acme: Tenant, answers: Answers, tmp_path: Path
-) -> None:
-    answers("reads_keys")
-    for password, event in (("wrong", "CALL_CLOSED"), (PASSWORD, "CALL_ESTABLISHED")):
-        account = f";auth_user=pbx;auth_pass={password}"
-        with baresip(tmp_path / event, beeps(), account=account, host="127.0.0.2") as pbx:
-            pbx.dial(NUMBER, at=sip.sip_port)
-            found = pbx.wait_for(event)
-            if password == "wrong":
-                assert "401" in found["param"]
-            else:
-                pbx.tell("hangup")
-    finished(acme)
-
-
-def test_a_proof_is_good_for_one_request_of_one_call(sip: SipTelephony, acme: Tenant, answers: Answers) -> None:
-    answers("reads_keys")
-    with PlainPeer(sip.sip_port, host="127.0.0.2") as peer:
-        asked = peer.ask("INVITE", body=peer.offer())
-        assert asked.status == 401
-        challenge = parse_auth(asked.header("WWW-Authenticate"))
-        for uri, method, expected in ((f"sip:{NUMBER}@127.0.0.1", "BYE", 401), ("sip:other@127.0.0.1", "INVITE", 401)):
-            credentials = build_credentials(SipDigestAuth("pbx", PASSWORD), challenge, method, uri)
-            assert credentials is not None
-            proof = f"Authorization: {stringify_auth(credentials)}"
-            assert peer.ask("INVITE", proof, body=peer.offer()).status == expected
-        credentials = build_credentials(SipDigestAuth("pbx", PASSWORD), challenge, "INVITE", f"sip:{NUMBER}@127.0.0.1")
-        assert credentials is not None
-        proof = f"Authorization: {stringify_auth(credentials)}"
-        with PlainPeer(sip.sip_port, host="127.0.0.2") as thief:
-            assert thief.ask("INVITE", proof, body=thief.offer()).status == 401
-        assert peer.call(proof).status == 200
-        assert peer.ask("BYE").status == 200
-    finished(acme)
-
-
-def test_a_stranger_gets_no_answer_and_is_counted(sip: SipTelephony) -> None:
-    before = sip.count('warmline_sip_dropped_total{reason="stranger"}')
-    with PlainPeer(sip.sip_port, host="127.0.0.3") as stranger:
-        for method in ("INVITE", "OPTIONS", "REGISTER"):
-            stranger.send(stranger.write(method))
-        with pytest.raises(TimeoutError):
-            stranger.receive(within_seconds=0.5)
-    assert sip.count('warmline_sip_dropped_total{reason="stranger"}') == before + 3
-
-
-def test_who_calls_without_an_offer_gets_one_and_answers_it_in_the_ack(
-    sip: SipTelephony, acme: Tenant, answers: Answers
-) -> None:
-    answers("whistle")
-    with PlainPeer(sip.sip_port) as peer, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ears:
-        ears.bind(("127.0.0.1", 0))
-        ears.settimeout(5)
-        port = ears.getsockname()[1]
-        offered = peer.call(body="", answer_body=peer.offer(port=port, types="8"))
-        assert "m=audio" in offered.text and "a=rtpmap:0 PCMU/8000" in offered.text and "crypto" not in offered.text
-        assert ears.recv(2000)[1] & 0x7F == 8  # it speaks what was chosen
-
-        again = peer.ask("INVITE")  # so again, to hold the call
-        assert "PCMA" in again.text and "PCMU" not in again.text
-        assert peer.ask("UPDATE", body=peer.offer(port=port, types="8")).status == 491
-        peer.send(peer.write("ACK", sequence=2, body=peer.offer(port=port, types="8", direction="sendonly")))
-        time.sleep(0.2)
-        ears.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while ears.recv(2000):
-                continue
-        ears.settimeout(0.5)
-        with pytest.raises(TimeoutError):
-            ears.recv(2000)
-        peer.send(peer.write("BYE", sequence=9))
-        assert peer.final().status == 200
-    leg = finished(acme)
-    assert (leg.codec, leg.end_kind) == ("PCMA", "caller_hung_up")
-
-
-@pytest.mark.parametrize("answer", [{"types": "9"}, None], ids=["nothing of ours", "none"])
-def test_who_does_not_answer_our_offer_is_hung_up_on(
-    sip: SipTelephony, acme: Tenant, answers: Answers, answer: dict[str, Any] | None
-) -> None:
-    answers("whistle")
-    with PlainPeer(sip.sip_port) as peer:
-        assert peer.call(body="", answer_body=peer.offer(**answer) if answer else "").status == 200
-        bye = peer.receive()
-        assert bye.text.startswith("BYE")
-        peer.reply(bye, "200 OK")
-    leg = finished(acme)
-    assert leg.status == "completed" and leg.call is None
-
-
-def test_a_caller_who_gives_up_before_the_answer_is_let_go(sip: SipTelephony, acme: Tenant, answers: Answers) -> None:
-    answers("whistle")
-    with PlainPeer(sip.sip_port) as peer:
-        peer.send(peer.write("INVITE", sequence=1, branch="z9hG4bKsame", body=peer.offer()))
-        peer.send(peer.write("CANCEL", sequence=1, branch="z9hG4bKsame"))
-        answers_by_method = {}
-        while len(answers_by_method) < 2:
-            answer = peer.final()
-            answers_by_method[answer.header("CSeq")] = answer.status
-        assert answers_by_method == {"1 CANCEL": 200, "1 INVITE": 487}
-    leg = finished(acme)
-    assert leg.status == "cancelled" and leg.call is None
-
-
-def test_copies_of_an_invite_are_one_call_whose_answer_is_repeated_until_acknowledged(
-    sip: SipTelephony, acme: Tenant, answers: Answers
-) -> None:
-    answers("reads_keys")
-    with PlainPeer(sip.sip_port) as peer:
-        invite = peer.write("INVITE", body=peer.offer())
-        peer.send(invite)
-        peer.send(invite)
-        first = peer.final()
-        assert first.status == 200
-        again = peer.final(within_seconds=1)  # nobody acknowledged it
-        assert again.text == first.text
-        peer.send(invite)
-        assert peer.final().text == first.text
-        peer.their_tag = first.header("To").rpartition("tag=")[2]
-        peer.send(peer.write("ACK", sequence=1))
-        assert peer.ask("BYE").status == 200
-    assert finished(acme).end_kind == "caller_hung_up"
-
-
-@pytest.mark.parametrize(
-    "expires", ["", "Session-Expires: 2", "x: 2;refresher=uac"], ids=["no sound", "timer", "short"]
-)
-def test_a_peer_of_which_nothing_is_heard_is_taken_to_be_gone(
-    sip: SipTelephony, acme: Tenant, answers: Answers, expires: str
-) -> None:
-    answers("reads_keys")
-    with PlainPeer(sip.sip_port) as peer:
-        answer = peer.call(*filter(None, [expires]))
-        assert answer.header("Session-Expires") == ("2;refresher=uac" if expires else "")
-        began = time.monotonic()
-        bye = peer.receive()
-        assert bye.text.startswith("BYE")
-        assert (time.monotonic() - began < 1.95) is bool(expires)
-        peer.reply(bye, "200 OK")
-    leg = finished(acme)
-    assert leg.call is not None and leg.call.status == "ended"
-
-
-def test_a_session_is_kept_alive_for_a_peer_that_leaves_that_to_us(
-    sip: SipTelephony, acme: Tenant, answers: Answers
-) -> None:
-    answers("reads_keys")
-    with PlainPeer(sip.sip_port) as peer:
-        assert peer.call("Session-Expires: 2;refresher=uas").header("Session-Expires") == "2;refresher=uas"
-        update = peer.receive()
-        assert update.text.startswith("UPDATE") and update.header("Session-Expires").startswith("2")
-        peer.reply(update, "200 OK")
-        assert peer.ask("UPDATE").status == 200
-        assert peer.ask("BYE").status == 200
-    finished(acme)
-
-
-@pytest.mark.parametrize(
-    ("number", "more", "offer", "status"),
-    [
-        ("+14155550999", (), {}, 404),
-        ("nobody", (), {}, 404),
-        (NUMBER, (), {"proto": "RTP/SAVP"}, 488),
-        (NUMBER, (), {"types": "9 18"}, 488),
-        (NUMBER, (), {"port": 0}, 488),
-        (NUMBER, ("Session-Expires: 1",), {}, 422),
-        (NUMBER, ("Require: precondition",), {}, 420),
-    ],
-)
-def test_what_cannot_be_answered_is_refused_with_its_reason(
-    sip: SipTelephony, answers: Answers, number: str, more: tuple[str, ...], offer: dict[str, Any], status: int
-) -> None:
-    answers("whistle")
-    with PlainPeer(sip.sip_port, number=number) as peer:
-        assert peer.ask("INVITE", *more, body=peer.offer(**offer)).status == status
-        peer.send(peer.write("ACK", sequence=1))
-        assert peer.ask("OPTIONS").status == 200
-        assert peer.ask("SUBSCRIBE").status == 405
-        assert peer.ask("CANCEL").status == 481
-
-
-def test_a_number_outside_its_hours_is_not_available_and_the_leg_says_why(
-    sip: SipTelephony, acme: Tenant, answers: Answers
-) -> None:
-    answers("whistle", hours={0: [(datetime.time(3, 0), datetime.time(3, 0, 1))]}, outside_message="We are closed.")
-    with PlainPeer(sip.sip_port) as peer:
-        assert peer.ask("INVITE", body=peer.offer()).status == 480
-        peer.send(peer.write("ACK", sequence=1))
-    leg = finished(acme)
-    assert (leg.status, leg.problem) == ("failed", "We are closed.")
-
-
 def test_a_call_whose_worker_dies_goes_on_with_another(
     sip: SipTelephony, acme: Tenant, connect: Answers, tmp_path: Path
 ) -> None:
@@ -430,111 +211,3 @@ def test_a_call_whose_worker_dies_goes_on_with_another(
     with enter_tenant(acme.id):
         record = call_record(find_call(leg.call_id))
     assert record["failovers"] == 1 and len(record["turns"]) == 3
-
-
-def test_a_process_registers_takes_no_more_calls_than_it_carries_and_says_goodbye_when_it_stops(
-    gateway: GatewayProcess, acme: Tenant, answers: Answers, tmp_path: Path
-) -> None:
-    answers("reads_keys")
-    with PlainPeer(0) as pbx:
-        telephony = SipTelephony(
-            tmp_path,
-            gateway_url=gateway.url,
-            TELEPHONY_MAX_CALLS="1",
-            TELEPHONY_DRAIN_SECONDS="0.5",
-            SIP_REGISTER=f"sip:pbx@127.0.0.1:{pbx.port};number={NUMBER}",
-        )
-        with running(telephony.process):
-            register_at(pbx, telephony)
-            stop_in_a_call(telephony)
-            goodbye = pbx.receive()
-            assert goodbye.header("Expires") == "0"
-            pbx.reply(goodbye, "200 OK")
-            assert telephony.process.stop() == 0
-    leg = finished(acme)
-    assert (leg.end_kind, leg.close_code, leg.status) == ("lost", 1001, "completed")
-
-
-def register_at(pbx: PlainPeer, telephony: SipTelephony) -> None:
-    """Challenge a registration, and take it where it is proved."""
-    pbx.point_at(telephony.sip_port)
-    asked = pbx.receive()
-    assert asked.text.startswith("REGISTER") and asked.header("Contact").startswith(f"<sip:{NUMBER}@127.0.0.1:")
-    pbx.reply(asked, "401 Unauthorized", 'WWW-Authenticate: Digest realm="r", nonce="n", qop="auth", algorithm=MD5')
-    while not (proved := pbx.receive()).header("Authorization"):
-        continue  # the first was repeated while nobody listened
-    proof = dict(re.findall(r'(\w+)="?([^",\s]+)"?', proved.header("Authorization")))
-
-    def md5(*parts: str) -> str:
-        return hashlib.md5(":".join(parts).encode(), usedforsecurity=False).hexdigest()
-
-    known, asked_for = md5("pbx", "r", PASSWORD), md5("REGISTER", proof["uri"])
-    assert proof["response"] == md5(known, "n", proof["nc"], proof["cnonce"], "auth", asked_for)
-    pbx.reply(proved, "200 OK", "Expires: 120")
-    wait_until(lambda: telephony.count("warmline_sip_registered{") == 1, what="the registration")
-
-
-def stop_in_a_call(telephony: SipTelephony) -> None:
-    """Have one caller taken and another refused, then stop the process and see the first hung up on."""
-    with PlainPeer(telephony.sip_port) as peer:
-        assert peer.call().status == 200
-        with PlainPeer(telephony.sip_port) as another:
-            assert another.ask("INVITE", body=another.offer()).status == 503
-        wait_until(lambda: telephony.health()["calls"] == 1, what="the call")
-        telephony.process.child.send_signal(signal.SIGTERM)
-        bye = peer.receive()
-        assert bye.text.startswith("BYE")
-        peer.reply(bye, "200 OK")
-
-
-def test_a_crowd_and_what_is_no_sip_leave_the_process_as_it_was(
-    sip: SipTelephony, acme: Tenant, answers: Answers, tmp_path: Path
-) -> None:
-    answers("reads_keys")
-    scenario = tmp_path / "crowd.xml"
-    scenario.write_text(CROWD)
-    before_bytes = sip.resident_bytes
-    for host, reason in (("127.0.0.1", "flood"), ("127.0.0.3", "stranger")):
-        before = sip.count(f'warmline_sip_dropped_total{{reason="{reason}"}}')
-        command = ["sipp", f"127.0.0.1:{sip.sip_port}", "-i", host, "-p", str(free_port()), "-sf", str(scenario)]
-        limits = ["-r", "2000", "-m", "4000", "-timeout", "10", "-nostdin"]
-        subprocess.run([*command, *limits], cwd=tmp_path, capture_output=True, timeout=30, check=False)
-        assert sip.count(f'warmline_sip_dropped_total{{reason="{reason}"}}') > before + 1000
-    assert sip.count('warmline_sip_dropped_total{reason="malformed"}') > 20
-    assert sip.resident_bytes - before_bytes < 48 * 1024 * 1024
-    assert sip.health()["calls"] == 0
-
-    def answers_again() -> bool:
-        with PlainPeer(sip.sip_port) as peer:
-            try:
-                return peer.ask("OPTIONS").status == 200
-            except TimeoutError:
-                return False
-
-    wait_until(answers_again, what="an answer after the crowd")
-
-
-CROWD = f"""<?xml version="1.0" encoding="ISO-8859-1"?>
-<scenario name="crowd">
-  <send><![CDATA[
-    INVITE sip:+14155550999@[remote_ip] SIP/2.0
-    Via: SIP/2.0/UDP [local_ip]:[local_port];branch=[branch]
-    From: <sip:crowd@[local_ip]>;tag=[call_number]
-    To: <sip:+14155550999@[remote_ip]>
-    Call-ID: [call_id]
-    CSeq: 1 INVITE
-    Content-Length: 0
-
-  ]]></send>
-  <send><![CDATA[
-    INVITE sip:{NUMBER}@[remote_ip] SIP/2.0
-    Via: nonsense
-    From: <sip:crowd@[local_ip]>
-    To: <sip:{NUMBER}@[remote_ip]>
-    Call-ID: [call_id]
-    CSeq: minus one INVITE
-    Content-Length: 99999999
-
-  ]]></send>
-</scenario>
-"""

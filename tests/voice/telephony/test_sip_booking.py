@@ -20,9 +20,9 @@ from tests.carriers.baresip import Baresip, Samples
 from tests.gpu_workers.speech import speak
 from tests.voice.processes import running
 from tests.voice.supervised import supervisor_with_a_pool
+from tests.voice.telephony.legs import finished
 from tests.voice.telephony.sip_peers import NUMBER, SipTelephony, baresip, beeps
 from tests.voice.telephony.test_booking import words_of
-from tests.voice.telephony.test_twilio import finished
 from tests.voice.test_conversation import publish_salon
 from tests.web.web_process import WebProcess
 from voice.records import call_record, find_call

@@ -20,7 +20,7 @@ from voice.telephony.sip.codecs import G711, Codec, Opus
 from voice.telephony.sip.door import Door
 from voice.telephony.sip.media import NoCommonSound, read_offer, write_answer, write_offer
 from voice.telephony.sip.options import SipOptions
-from voice.telephony.sip.registration import Registrar
+from voice.telephony.sip.registration import Trunk
 from voice.telephony.sip.rtp import HEADER, RtpLine
 from voice.telephony.transcoding import OpusVoice
 
@@ -313,6 +313,9 @@ def test_a_peer_that_sends_too_much_is_not_listened_to(settings_of_sip: Any) -> 
         ({"ALLOWED_PEERS": "trunk.example.com"}, "must be addresses, networks"),
         ({"REGISTER": "pbx.example.com"}, "SIP_REGISTER must be like"),
         ({"REGISTER": "sip:pbx@pbx.example.com"}, "names pbx, who has no password"),
+        ({"REGISTER": "sip:pbx.example.com"}, "SIP_REGISTER must name a user"),
+        ({"TRUNK": "pbx.example.com"}, "SIP_TRUNK must be like"),
+        ({"TRUNK": "sips:pbx.example.com;transport=tcp"}, "SIP_TRUNK has sips, which goes over TLS"),
         ({"ALLOWED_PEERS": "pbx@192.0.2.7"}, "names pbx, which has no password"),
     ],
 )
@@ -322,4 +325,5 @@ def test_a_setting_that_is_not_of_its_form_is_named(
     with pytest.raises(ConfigurationError, match=sentence):
         options = settings_of_sip(**values)
         Door(options)
-        Registrar.read_all(options)
+        Trunk.registrars(options)
+        Trunk.for_calls(options)

@@ -17,15 +17,15 @@ import pytest
 from tenants.models import Tenant
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import running, wait_until
+from tests.voice.telephony.legs import finished
 from tests.voice.telephony.sip_peers import (
+    CROWD,
     NUMBER,
     Answers,
     PlainPeer,
     SipTelephony,
 )
 from tests.voice.telephony.stream_peers import Certificate, StreamPeer
-from tests.voice.telephony.test_sip import CROWD
-from tests.voice.telephony.test_twilio import finished
 from voice.telephony.sip import streams
 from voice.telephony.sip.door import Door
 from voice.telephony.sip.framing import LONGEST_MESSAGE_BYTES, MOST_WAITING_BYTES, PING, PONG, BadStream, Framer
@@ -33,11 +33,6 @@ from voice.telephony.sip.hops import Hop, Transport
 from voice.telephony.sip.options import SipOptions
 
 MOST = 16
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return Certificate.make(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from tests.gpu_workers.speech import speak
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import running
 from tests.voice.supervised import supervisor_with_a_pool
+from tests.voice.telephony.legs import finished
 from tests.voice.telephony.sip_peers import (
     NUMBER,
     Answers,
@@ -36,7 +37,6 @@ from tests.voice.telephony.sip_peers import (
 )
 from tests.voice.telephony.stream_peers import Certificate, StreamPeer
 from tests.voice.telephony.test_booking import words_of
-from tests.voice.telephony.test_twilio import finished
 from tests.voice.test_conversation import publish_salon
 from voice.records import call_record, find_call
 from voice.telephony import numbers
@@ -198,11 +198,6 @@ def test_keys_are_taken_over_tls_only_and_answered_in_kind() -> None:
 
 
 # --- calls -----------------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return Certificate.make(tmp_path_factory.mktemp("certificate"))
-
-
 @pytest.fixture(scope="module")
 def sip(
     gateway: GatewayProcess, certificate: Certificate, tmp_path_factory: pytest.TempPathFactory

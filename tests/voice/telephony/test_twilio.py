@@ -7,7 +7,6 @@ import datetime
 import json
 import signal
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from tenants.models import Tenant
 from tenants.scope import enter_tenant
 from tests.voice import factories
 from tests.voice.conftest import GatewayProcess
-from tests.voice.processes import wait_until
-from tests.voice.telephony.conftest import Exchange
+from tests.voice.telephony.conftest import Connect, Exchange
+from tests.voice.telephony.legs import finished, the_leg
 from tests.voice.telephony.processes import CALLER, NUMBER, CarrierProcess, TelephonyProcess
 from tests.voice.telephony.telephones import Telephone
 from voice.telephony.bridge import Ending, EndKind
@@ -32,25 +31,7 @@ from voice.telephony.records import StoredLeg
 from voice.telephony.routing import grant
 from voice.telephony.serving import Limits, Telephony
 
-Connect = Callable[..., Any]
 ALL_DAY = {weekday: [(datetime.time(0, 0), datetime.time(23, 59, 59))] for weekday in range(7)}
-
-
-def the_leg(tenant: Tenant, **of: Any) -> TelephoneLeg:
-    with enter_tenant(tenant.id):
-        return TelephoneLeg.objects.select_related("call").get(**of)
-
-
-def finished(tenant: Tenant, **of: Any) -> TelephoneLeg:
-    """Wait until a leg and its call are over."""
-
-    def is_over() -> bool:
-        with enter_tenant(tenant.id):
-            leg = TelephoneLeg.objects.select_related("call").filter(**of).first()
-        return leg is not None and leg.is_finished and (leg.call is None or leg.call.status == "ended")
-
-    wait_until(is_over, what="the end of the leg")
-    return the_leg(tenant, **of)
 
 
 def test_callers_are_told_when_all_lines_are_busy(

@@ -21,9 +21,9 @@ from tests.carriers.baresip import Baresip
 from tests.voice import factories
 from tests.voice.conftest import GatewayProcess
 from tests.voice.processes import running
+from tests.voice.telephony.legs import finished
 from tests.voice.telephony.sip_peers import NUMBER, PlainPeer, SipTelephony, baresip, beeps
 from tests.voice.telephony.test_booking import words_of
-from tests.voice.telephony.test_twilio import finished
 from voice.telephony import clips, numbers, words
 from voice.telephony.bridge import EndKind
 from voice.telephony.g711 import RATE_HZ

@@ -96,13 +96,3 @@ async def ring(request: SipRequest, *, name: str) -> Rung:
     if isinstance(result, CallDeclined):
         raise result
     return result
-
-
-async def finish(rung: Rung, *, status: str, seconds: int | None = None) -> None:
-    """Write that a leg is over."""
-
-    def write() -> None:
-        leg = TelephoneLeg.objects.get(pk=rung.record.leg_id)
-        finish_leg(leg, status=status, seconds=seconds, problem=rung.problem)
-
-    await in_tenant(rung.record.tenant_id, write)

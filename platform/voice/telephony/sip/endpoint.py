@@ -1,11 +1,13 @@
-"""SIP for a telephony process: calls that trunks and PBXs bring, each handed to the bridge as a leg."""
+"""SIP for a telephony process: calls that trunks and PBXs bring or take, each handed to the bridge as a leg."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import math
-from collections.abc import Mapping
+import uuid
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import structlog
 from aiosipua import SipRequest, create_dialog_from_request
@@ -16,14 +18,16 @@ from voice.telephony.models import TelephoneLeg
 from voice.telephony.routing import CallDeclined
 from voice.telephony.saying import say_only
 from voice.telephony.serving import Telephony
-from voice.telephony.sip.answering import NoSuchNumber, Rung, finish, ring
+from voice.telephony.sip.answering import NoSuchNumber, Rung, ring
+from voice.telephony.sip.calling import NotAnswered, Outgoing
 from voice.telephony.sip.certificates import believed_authorities, own_certificate
 from voice.telephony.sip.door import Door
-from voice.telephony.sip.hops import Here, Transport
+from voice.telephony.sip.hops import Here, Hop, Transport
 from voice.telephony.sip.leg import ALLOW, SipLeg, is_sips
-from voice.telephony.sip.media import NoCommonSound, read_offer
+from voice.telephony.sip.media import Media, NoCommonSound, read_offer
 from voice.telephony.sip.options import SipOptions
-from voice.telephony.sip.registration import Registrar, Registration
+from voice.telephony.sip.placing import Placed, claim, grant_call
+from voice.telephony.sip.registration import Registration, Trunk, Unreachable
 from voice.telephony.sip.rtp import NoPortLeft
 from voice.telephony.sip.timers import SessionTimer
 from voice.telephony.sip.wire import Arrived, SipWire
@@ -65,14 +69,15 @@ class SipEndpoint:
         self._wire.streams.trust(believed_authorities(options))
         self._here = Here(options.public_address, options.port, options.tls_port)
         self._registrations = [
-            Registration(self._wire, self._door, registrar, here=self._here)
-            for registrar in Registrar.read_all(options)
+            Registration(self._wire, self._door, registrar, here=self._here) for registrar in Trunk.registrars(options)
         ]
+        self._trunk = Trunk.for_calls(options)
         self._registering: list[asyncio.Task[None]] = []
         self._ringing: dict[tuple[str | None, str], _Ringing] = {}
         self._legs: dict[tuple[str, str], SipLeg] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._next_port = 0
+        telephony.on_dial = self._dial
 
     async def start(self) -> None:
         options, wire = self._options, self._wire
@@ -160,9 +165,12 @@ class SipEndpoint:
             ringing = _Ringing(arrived, create_dialog_from_request(request))
             self._ringing[_name_of(request)] = ringing
             self._wire.answer(arrived, ringing.dialog.create_response(request, 100, "Trying"))
-            task = asyncio.create_task(self._serve(ringing, timer), name="sip call")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._serve(ringing, timer))
+
+    def _begin(self, call: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(call, name="sip call")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     @property
     def _calls(self) -> int:
@@ -195,25 +203,17 @@ class SipEndpoint:
             is_secret = arrived.hop.transport is Transport.TLS
             media = read_offer(request.text, is_secret=is_secret) if request.body else None
             rung = await ring(request, name=f"{(request.call_id or '')[:LONGEST_CALL_ID]};{ringing.dialog.local_tag}")
-            leg = SipLeg(
-                self._wire,
-                arrived,
-                ringing.dialog,
-                here=self._here,
-                media=media,
-                timer=timer,
-                media_timeout_seconds=self._options.media_timeout_seconds,
-            )
+            leg = self._leg(ringing.dialog, arrived.hop, is_sips=is_sips(request), media=media, timer=timer)
             try:
                 await leg.line.open(self._options.host, self._ports())
             except NoPortLeft:
                 log.warning("sip.no_port_left")
                 self._settle(ringing, 503, "Service Unavailable")
-                await finish(rung, status=TelephoneLeg.Status.FAILED)
+                await rung.record.finish(status=TelephoneLeg.Status.FAILED, problem=rung.problem)
                 return
             if ringing.is_cancelled:
                 leg.line.close()
-                await finish(rung, status=TelephoneLeg.Status.CANCELLED)
+                await rung.record.finish(status=TelephoneLeg.Status.CANCELLED, problem=rung.problem)
                 return
         except NoCommonSound as problem:
             log.info("sip.no_common_sound", problem=str(problem))
@@ -235,10 +235,9 @@ class SipEndpoint:
             self._refuse(ringing.arrived, status, reason, ringing.dialog)
 
     async def _hold(self, leg: SipLeg, rung: Rung, ringing: _Ringing) -> None:
-        name = ringing.dialog.call_id, ringing.dialog.local_tag
-        self._legs[name] = leg
+        self._legs[leg.name] = leg
         try:
-            leg.accept()
+            leg.accept(ringing.arrived)
             self._ringing.pop(_name_of(ringing.arrived.request), None)
             if not await leg.wait_until_agreed():
                 pass
@@ -249,8 +248,96 @@ class SipEndpoint:
                 await self._telephony.hold(leg, rung.record, rung.ticket)
         finally:
             await leg.hang_up()
-            del self._legs[name]
-            await finish(rung, status=TelephoneLeg.Status.COMPLETED, seconds=math.ceil(leg.seconds))
+            del self._legs[leg.name]
+            await rung.record.finish(
+                status=TelephoneLeg.Status.COMPLETED, seconds=math.ceil(leg.seconds), problem=rung.problem
+            )
+
+    # --- calls of ours -----------------------------------------------------------------------------------------------
+    def _dial(self, tenant_id: uuid.UUID, leg_id: uuid.UUID) -> None:
+        """Place a call that waits, if there is room for it here; another process may have heard of it too."""
+        if self._trunk is None or self._telephony.is_draining or self._calls >= self._telephony.limits.max_calls:
+            return
+        self._begin(self._place(self._trunk, tenant_id, leg_id))
+
+    async def _place(self, trunk: Trunk, tenant_id: uuid.UUID, leg_id: uuid.UUID) -> None:
+        try:
+            placed = await claim(tenant_id, leg_id)
+        except Exception:  # it waits on, and is heard of again
+            log.exception("sip.not_claimed")
+            return
+        if placed is None:
+            return
+        end: dict[str, Any] = {"status": TelephoneLeg.Status.FAILED}
+        try:
+            leg = await self._ring(trunk, placed)
+            try:
+                await self._telephony.hold(leg, placed.record, await grant_call(placed.record))
+            finally:
+                await leg.hang_up()
+                del self._legs[leg.name]
+                end = {"status": TelephoneLeg.Status.COMPLETED, "seconds": math.ceil(leg.seconds)}
+        except NotAnswered as problem:
+            end = {"status": problem.status, "problem": str(problem)}
+        except (Unreachable, OSError) as problem:
+            log.warning("sip.trunk_unreachable", trunk=trunk.host, problem=str(problem))
+            end["problem"] = "The trunk cannot be reached."
+        except CallDeclined as problem:
+            end["problem"] = str(problem)
+        except Exception:
+            log.exception("sip.not_placed")
+            end["problem"] = "The call could not be placed."
+        finally:
+            await placed.record.finish(**end)
+
+    async def _ring(self, trunk: Trunk, placed: Placed) -> SipLeg:
+        """Return a leg that was answered.
+
+        Raises:
+            NotAnswered, Unreachable, OSError
+        """
+        hop = await trunk.find(self._door)
+        outgoing = Outgoing(
+            self._wire,
+            trunk,
+            hop,
+            here=self._here,
+            our_number=placed.our_number,
+            to=placed.other_number,
+            allow=ALLOW,
+        )
+        timer = SessionTimer(self._options.min_session_seconds)
+        leg = self._leg(outgoing.dialog, hop, is_sips=trunk.is_sips, media=None, timer=timer)
+        try:
+            await leg.line.open(self._options.host, self._ports())
+            answer = await outgoing.ask(leg.write_offer(), ring_seconds=self._options.ring_seconds)
+        except NoPortLeft:
+            raise NotAnswered(TelephoneLeg.Status.FAILED, "All lines are in use.") from None
+        except BaseException:
+            leg.line.close()
+            raise
+        self._legs[leg.name] = leg
+        try:
+            leg.begin(answer)
+        except NoCommonSound as problem:
+            log.info("sip.no_common_sound", problem=str(problem))
+            await leg.hang_up()
+            del self._legs[leg.name]
+            raise NotAnswered(TelephoneLeg.Status.FAILED, "Both sides have no sound in common.") from None
+        return leg
+
+    # --- what both have in common ------------------------------------------------------------------------------------
+    def _leg(self, dialog: Dialog, hop: Hop, *, is_sips: bool, media: Media | None, timer: SessionTimer) -> SipLeg:
+        return SipLeg(
+            self._wire,
+            dialog,
+            hop,
+            here=self._here,
+            is_sips=is_sips,
+            media=media,
+            timer=timer,
+            media_timeout_seconds=self._options.media_timeout_seconds,
+        )
 
     def _ports(self) -> list[int]:
         """Return the ports for sound, the one that was free longest first: late packets find no other's call."""

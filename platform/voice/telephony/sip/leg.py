@@ -17,7 +17,7 @@ from voice.telephony.g711 import Samples
 from voice.telephony.legs import Event, Leg, LineReport, TransferRefused
 from voice.telephony.opus import OpusPacket
 from voice.telephony.pacing import Pacer
-from voice.telephony.sip.hops import Here, Transport, uri_at
+from voice.telephony.sip.hops import Here, Hop, Transport, uri_at
 from voice.telephony.sip.keys import PLAIN, RELAY, Way, read_info
 from voice.telephony.sip.media import Media, NoCommonSound, read_offer, unanswered, write_answer, write_offer
 from voice.telephony.sip.rtp import RtpLine
@@ -40,18 +40,21 @@ class SipLeg(Leg):
     def __init__(
         self,
         wire: SipWire,
-        invite: Arrived,
         dialog: Dialog,
+        hop: Hop,
         *,
         here: Here,
+        is_sips: bool,
         media: Media | None,
         timer: SessionTimer,
         media_timeout_seconds: float,
     ) -> None:
         """
         Args:
+            hop: where the dialog's requests go; its address is the peer's.
             here: the address at which the peer reaches us.
-            media: what the peer offers; None: it asks for an offer of ours.
+            is_sips: whether its addresses ask for TLS all the way.
+            media: what the peer offers; None: it gets an offer of ours.
         """
         self._offered_in: int | None = None
         """The CSeq of an INVITE that was answered with an offer, whose ACK is to bring the answer."""
@@ -61,11 +64,13 @@ class SipLeg(Leg):
         self.codec = media.codec.name
         self.line = RtpLine(codec=media.codec, keys_type=media.keys_type, hear=self._hear)
         self._wire = wire
-        self._invite = invite
+        self._invite: SipRequest | None = None
+        """The peer's, which we have answered."""
         self._dialog = dialog
-        self._hop = invite.hop
+        self._hop = hop
+        self._peer_address = hop.address[0]
         self._here = here
-        self._is_sips = is_sips(invite.request)
+        self._is_sips = is_sips
         self._media = media
         self._timer = timer
         self._media_timeout_seconds = media_timeout_seconds
@@ -81,6 +86,11 @@ class SipLeg(Leg):
         """The status with which the peer put the other side through, once it is known."""
 
     @property
+    def name(self) -> tuple[str, str]:
+        """What its dialog's requests have in common."""
+        return self._dialog.call_id, self._dialog.local_tag
+
+    @property
     def seconds(self) -> float:
         """How long it was, or is so far."""
         return (self._ended_at or time.monotonic()) - self._answered_at
@@ -94,14 +104,39 @@ class SipLeg(Leg):
         return self._ended_at is not None
 
     # --- its beginning ---------------------------------------------------------------------------------------------
-    def accept(self) -> None:
-        """Take the call. The line is open. Wait with `wait_until_agreed` before anything is played."""
+    def accept(self, invite: Arrived) -> None:
+        """Take the peer's call. The line is open. Wait with `wait_until_agreed` before anything is played."""
+        self._invite = invite.request
         self._tasks = [asyncio.create_task(self._watch(), name="watch")]
         if self._asks_for_offer:
-            self._answer_offer(self._invite, None)
+            self._answer_offer(invite, None)
         else:
-            self._answer_offer(self._invite, self._media)
+            self._answer_offer(invite, self._media)
             self._agree()
+
+    def write_offer(self) -> str:
+        """Return what we offer to somebody whom we call. The line is open."""
+        keys = self.line.encryption.offer() if self._is_secret else []
+        return write_offer(**self._described(), crypto=keys, insists=self._is_sips)
+
+    def begin(self, answer: SipResponse) -> None:
+        """Talk to who has taken our call.
+
+        Raises:
+            NoCommonSound: there is a dialog nevertheless, which is to be hung up.
+        """
+        self._tasks = [asyncio.create_task(self._watch(), name="watch")]
+        self._answered_at = time.monotonic()
+        self._version += 1
+        media = read_offer(answer.text, is_secret=self._is_secret)
+        if self._is_sips and media.crypto is None:
+            raise NoCommonSound("the answer has no key, and an address with sips asks for one")
+        try:
+            self.line.encryption.take_answer(media.crypto)
+        except NoCommonKey as problem:
+            raise NoCommonSound(str(problem)) from None
+        self._take_media(media)
+        self._agree()
 
     def _agree(self) -> None:
         """Begin to play, once what both sides speak is known."""
@@ -122,13 +157,7 @@ class SipLeg(Leg):
         """Take what the other side wants of its sound; None is a request that says nothing of that."""
         response = self._respond(arrived, 200, "OK")
         self._timer.write(response)
-        ours: dict[str, Any] = {
-            "host": self._here.host,
-            "port": self.line.port,
-            "session": self._session,
-            "version": self._version,
-        }
-        text = ""
+        ours, text = self._described(), ""
         if media is not None:
             text = write_answer(media, **ours, crypto=self.line.encryption.answer(media.crypto))
             self._take_media(media)
@@ -144,10 +173,19 @@ class SipLeg(Leg):
             response.headers.set_single("Content-Type", "application/sdp")
         self._wire.answer(arrived, response, unanswered=self._lose)
 
+    def _described(self) -> dict[str, Any]:
+        """Return how our descriptions begin."""
+        return {
+            "host": self._here.host,
+            "port": self.line.port,
+            "session": self._session,
+            "version": self._version,
+        }
+
     def _take_media(self, media: Media) -> None:
         self._media = media
         self.line.codec, self.line.keys_type = media.codec, media.keys_type
-        self.line.connect(media.address, self._invite.source[0], control=media.control)
+        self.line.connect(media.address, self._peer_address, control=media.control)
         self.line.is_muted, self.line.is_deaf = not media.hears, media.is_held
         self.line.heard_at = time.monotonic()
         if media.is_held:
@@ -192,7 +230,7 @@ class SipLeg(Leg):
         elif not remote_cseq_valid(self._dialog, request):
             self._refuse(arrived, 500, "Out Of Order")
         else:
-            is_same = arrived.hop.transport is self._hop.transport and arrived.source[0] == self._invite.source[0]
+            is_same = arrived.hop.transport is self._hop.transport and arrived.source[0] == self._peer_address
             if self._hop.transport.is_stream and is_same:
                 self._hop = arrived.hop  # it may have connected anew
             match request.method:
@@ -348,7 +386,8 @@ class SipLeg(Leg):
 
     def _end(self) -> None:
         self._ended_at = time.monotonic()
-        self._wire.stop_repeating(self._invite.request)
+        if self._invite is not None:
+            self._wire.stop_repeating(self._invite)
         self.line.close()
         if self._transfer is not None and not self._transfer.done():
             self._transfer.set_result(200)  # whoever is put through hangs up on us

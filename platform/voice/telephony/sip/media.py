@@ -157,22 +157,30 @@ def write_answer(media: Media, *, host: str, port: int, session: int, version: i
 
 
 def write_offer(
-    *, spoken: Codec | None = None, host: str, port: int, session: int, version: int, crypto: Sequence[str] = ()
+    *,
+    spoken: Codec | None = None,
+    host: str,
+    port: int,
+    session: int,
+    version: int,
+    crypto: Sequence[str] = (),
+    insists: bool = False,
 ) -> str:
-    """Return an offer of ours, for a peer that asks for one; `spoken` is the codec spoken so far.
+    """Return an offer of ours; `spoken` is the codec spoken so far.
 
-    With keys it is for whoever can encrypt, and for others as it would be without (RFC 8643).
+    With keys it is for whoever can encrypt, and for others as it would be without (RFC 8643), unless it `insists`.
     """
     codecs = (spoken,) if spoken else OFFERED
     clocks = {each.clock_hz for each in codecs} | {8_000}
     keys = {OUR_KEYS_TYPES[clock_hz]: clock_hz for clock_hz in sorted(clocks)}
+    types = [*(each.payload_type for each in codecs), *keys]
     lines = [
         "v=0",
         f"o=- {session} {version} IN IP4 {host}",
         "s=Warmline",
         f"c=IN IP4 {host}",
         "t=0 0",
-        f"m=audio {port} {PLAIN} {' '.join(str(each) for each in [*(one.payload_type for one in codecs), *keys])}",
+        f"m=audio {port} {ENCRYPTED if insists else PLAIN} {' '.join(map(str, types))}",
         *(f"a=rtpmap:{each.payload_type} {each.rtpmap}" for each in codecs),
         *(f"a=fmtp:{each.payload_type} {each.fmtp}" for each in codecs if each.fmtp),
         *(f"a=rtpmap:{number} {KEYS}/{clock_hz}" for number, clock_hz in keys.items()),

@@ -34,6 +34,10 @@ class SipOptions:
     passwords: dict[str, str] = dataclasses.field(repr=False)
     register: tuple[str, ...]
     """As voice.telephony.sip.registration reads them."""
+    trunk: str
+    """The same, of where calls are placed; empty: none are."""
+    ring_seconds: float
+    """How long somebody who is called may take to answer."""
     messages_per_second: int
     """Of one peer; what is more is dropped."""
     media_timeout_seconds: float
@@ -75,6 +79,8 @@ class SipOptions:
             allowed_peers=tuple(env.words("SIP_ALLOWED_PEERS")),
             passwords=_read_passwords(env.secret("SIP_PASSWORDS") or ""),
             register=tuple(env.words("SIP_REGISTER")),
+            trunk=env.text("SIP_TRUNK", ""),
+            ring_seconds=env.decimal("SIP_RING_SECONDS", 60.0),
             messages_per_second=env.integer("SIP_MESSAGES_PER_SECOND", 200),
             media_timeout_seconds=env.decimal("SIP_MEDIA_TIMEOUT_SECONDS", 30.0),
             min_session_seconds=env.integer("SIP_MIN_SESSION_SECONDS", 90),

@@ -1,4 +1,4 @@
-"""Telling a PBX or trunk where we are, and again before it forgets (RFC 3261, section 10)."""
+"""PBXs and trunks that we ask, and telling them where we are before they forget (RFC 3261, section 10)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 REGISTERED = Gauge("warmline_sip_registered", "Whether a registrar knows where we are.", ["registrar"])
 FORM = re.compile(
-    r"(?P<scheme>sips?):(?P<user>[^@:;\s]+)@(?P<host>[^@:;\s]+)(?::(?P<port>\d{1,5}))?"
+    r"(?P<scheme>sips?):(?:(?P<user>[^@:;\s]+)@)?(?P<host>[^@:;\s]+)(?::(?P<port>\d{1,5}))?"
     r"(?:;transport=(?P<transport>udp|tcp|tls))?(?:;number=(?P<number>\+[1-9]\d{6,14}))?"
 )
 EXPIRES_SECONDS = 300
@@ -41,11 +41,16 @@ class NotRegistered(Exception):
     """The registrar does not take us. The sentence is for the log."""
 
 
+class Unreachable(Exception):
+    """A trunk is not to be asked. The sentence is for the log."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class Registrar:
-    """An entry of SIP_REGISTER: sip:USER@HOST:PORT;transport=tls;number=NUMBER. SIP_PASSWORDS has USER's password."""
+class Trunk:
+    """A PBX or trunk that we ask: sip:USER@HOST:PORT;transport=tls;number=NUMBER. SIP_PASSWORDS has USER's password."""
 
     user: str
+    """Empty where it knows us by our address."""
     host: str
     port: int
     transport: Transport
@@ -55,36 +60,70 @@ class Registrar:
     password: str = dataclasses.field(repr=False)
 
     @classmethod
-    def read_all(cls, options: SipOptions) -> list[Self]:
-        """
+    def registrars(cls, options: SipOptions) -> list[Self]:
+        """Return where we register.
+
         Raises:
             config.env.ConfigurationError
         """
-        found = []
-        for entry in options.register:
-            match = FORM.fullmatch(entry)
-            if match is None:
-                raise env.ConfigurationError(
-                    f"SIP_REGISTER must be like sip:USER@HOST:PORT;transport=tcp;number=+1..., not {entry!r}."
-                )
-            user, is_sips = match["user"], match["scheme"] == "sips"
-            transport = Transport((match["transport"] or ("tls" if is_sips else "udp")).upper())
-            if is_sips and transport is not Transport.TLS:
-                raise env.ConfigurationError(f"SIP_REGISTER has sips, which goes over TLS: {entry!r}.")
-            if transport is Transport.UDP and Transport.UDP not in options.transports:
-                raise env.ConfigurationError(f"SIP_REGISTER goes over UDP, which SIP_TRANSPORTS leaves out: {entry!r}.")
-            if user not in options.passwords:
-                raise env.ConfigurationError(f"SIP_REGISTER names {user}, who has no password in SIP_PASSWORDS.")
-            port = int(match["port"] or transport.default_port)
-            number = match["number"] or user
-            found.append(cls(user, match["host"], port, transport, is_sips, number, options.passwords[user]))
+        found = [cls._read("SIP_REGISTER", entry, options) for entry in options.register]
+        if nameless := [each.host for each in found if not each.user]:
+            raise env.ConfigurationError(f"SIP_REGISTER must name a user: sip:USER@{nameless[0]}.")
         return found
+
+    @classmethod
+    def for_calls(cls, options: SipOptions) -> Self | None:
+        """Return through which calls are placed.
+
+        Raises:
+            config.env.ConfigurationError
+        """
+        return cls._read("SIP_TRUNK", options.trunk, options) if options.trunk else None
+
+    @classmethod
+    def _read(cls, name: str, entry: str, options: SipOptions) -> Self:
+        match = FORM.fullmatch(entry)
+        if match is None:
+            raise env.ConfigurationError(f"{name} must be like sip:USER@HOST:PORT;transport=tcp, not {entry!r}.")
+        user, is_sips = match["user"] or "", match["scheme"] == "sips"
+        transport = Transport((match["transport"] or ("tls" if is_sips else "udp")).upper())
+        if is_sips and transport is not Transport.TLS:
+            raise env.ConfigurationError(f"{name} has sips, which goes over TLS: {entry!r}.")
+        if transport is Transport.UDP and Transport.UDP not in options.transports:
+            raise env.ConfigurationError(f"{name} goes over UDP, which SIP_TRANSPORTS leaves out: {entry!r}.")
+        if user and user not in options.passwords:
+            raise env.ConfigurationError(f"{name} names {user}, who has no password in SIP_PASSWORDS.")
+        port = int(match["port"] or transport.default_port)
+        number = match["number"] or user
+        return cls(user, match["host"], port, transport, is_sips, number, options.passwords.get(user, ""))
+
+    async def find(self, door: Door) -> Hop:
+        """Return where it is now.
+
+        Raises:
+            OSError: its name leads nowhere.
+            Unreachable
+        """
+        found = await asyncio.get_running_loop().getaddrinfo(
+            self.host, self.port, family=socket.AF_INET, type=socket.SOCK_DGRAM
+        )
+        address = str(found[0][4][0]), self.port
+        if door.find(address[0]) is None:
+            raise Unreachable(f"{address[0]} is not one of SIP_ALLOWED_PEERS: its answer would not be heard")
+        return Hop(self.transport, address, address, self.host)
+
+    def proof(self, answer: SipResponse, request: SipRequest) -> tuple[str, str] | None:
+        """Return the header that answers its challenge; None where it is of a kind that is not known here."""
+        if not self.user:
+            return None
+        credentials = SipDigestAuth(self.user, self.password)
+        return answer_challenge(credentials, answer, answer.status_code, request.method, request.uri)
 
 
 class Registration:
     """Of one registrar."""
 
-    def __init__(self, wire: SipWire, door: Door, registrar: Registrar, *, here: Here) -> None:
+    def __init__(self, wire: SipWire, door: Door, registrar: Trunk, *, here: Here) -> None:
         self._wire = wire
         self._door = door
         self._registrar = registrar
@@ -103,12 +142,12 @@ class Registration:
                     seconds = await self._register(EXPIRES_SECONDS)
                     self._gauge.set(1)
                     await self._rest(max(SHORTEST_SECONDS, seconds) / 2)
-                except (NotRegistered, NoAnswer, OSError) as problem:
+                except (NotRegistered, Unreachable, NoAnswer, OSError) as problem:
                     self._gauge.set(0)
                     log.warning("sip.not_registered", registrar=self._registrar.host, problem=str(problem))
                     await asyncio.sleep(AGAIN_SECONDS)
         except asyncio.CancelledError:
-            with contextlib.suppress(NotRegistered, NoAnswer, OSError, TimeoutError):
+            with contextlib.suppress(NotRegistered, Unreachable, NoAnswer, OSError, TimeoutError):
                 async with asyncio.timeout(GOODBYE_SECONDS):
                     await self._register(0)
             raise
@@ -128,22 +167,13 @@ class Registration:
         """Register for so long, and return for how long it is.
 
         Raises:
-            NotRegistered, NoAnswer, OSError
+            NotRegistered, Unreachable, NoAnswer, OSError
         """
-        registrar = self._registrar
-        found = await asyncio.get_running_loop().getaddrinfo(
-            registrar.host, registrar.port, family=socket.AF_INET, type=socket.SOCK_DGRAM
-        )
-        address = str(found[0][4][0]), registrar.port
-        hop = self._hop = Hop(registrar.transport, address, address, registrar.host)
-        if self._door.find(address[0]) is None:
-            raise NotRegistered(f"{address[0]} is not one of SIP_ALLOWED_PEERS: its answer would not be heard")
+        hop = self._hop = await self._registrar.find(self._door)
         request = self._write(seconds)
         answer = await self._wire.ask(request, hop)
         if answer.status_code in (401, 407):
-            proof = answer_challenge(
-                SipDigestAuth(registrar.user, registrar.password), answer, answer.status_code, "REGISTER", request.uri
-            )
+            proof = self._registrar.proof(answer, request)
             if proof is None:
                 raise NotRegistered("its challenge is of a kind that is not known here")
             request = self._write(seconds)

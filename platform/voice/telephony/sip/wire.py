@@ -61,6 +61,15 @@ class _Remembered:
     answer: bytes | None = None
 
 
+@dataclasses.dataclass(eq=False)
+class _Asked:
+    """A request of ours that waits for its answer."""
+
+    answer: asyncio.Future[SipResponse]
+    is_heard: bool = False
+    """A provisional answer came: the peer works on it."""
+
+
 class Datagrams(asyncio.DatagramProtocol):
     """The socket of SIP over UDP."""
 
@@ -104,7 +113,9 @@ class SipWire:
         self._take = take
         self._remembered: collections.OrderedDict[tuple[Any, ...], _Remembered] = collections.OrderedDict()
         self._unacknowledged: dict[tuple[str, str], asyncio.TimerHandle] = {}
-        self._asked: dict[tuple[str, str], asyncio.Future[SipResponse]] = {}
+        self._asked: dict[tuple[str, str], _Asked] = {}
+        self._acknowledged: collections.OrderedDict[tuple[str, str], tuple[bytes, Hop]] = collections.OrderedDict()
+        """ACKs of ours, which are sent again where the answer comes again."""
 
     # --- in --------------------------------------------------------------------------------------------------------
     def hear(self, data: bytes, peer: Peer, transport: Transport, source: Address) -> None:
@@ -163,9 +174,14 @@ class SipWire:
 
     def _hear_answer(self, response: SipResponse) -> None:
         cseq = response.cseq
-        asked = self._asked.get((response.via[0].branch or "", cseq.method if cseq else ""))
-        if asked is not None and not asked.done() and response.status_code >= 200:
-            asked.set_result(response)
+        method = cseq.method if cseq else ""
+        asked = self._asked.get((response.via[0].branch or "", method))
+        if asked is not None and not asked.answer.done():
+            asked.is_heard = True
+            if response.status_code >= 200:
+                asked.answer.set_result(response)
+        elif method == "INVITE" and (known := self._acknowledged.get(_of_invite(response))) is not None:
+            self._send(*known)
 
     # --- out -------------------------------------------------------------------------------------------------------
     def answer(self, arrived: Arrived, response: SipResponse, *, unanswered: Callable[[], None] = lambda: None) -> None:
@@ -203,26 +219,40 @@ class SipWire:
         if (waiting := self._unacknowledged.pop(_of_invite(request), None)) is not None:
             waiting.cancel()
 
-    async def ask(self, request: SipRequest, to: Hop, *, seconds: float = GIVE_UP_SECONDS) -> SipResponse:
+    async def ask(
+        self, request: SipRequest, to: Hop, *, seconds: float = GIVE_UP_SECONDS, ring_seconds: float = 0.0
+    ) -> SipResponse:
         """Send a request of ours until its final answer comes, and return that.
+
+        Args:
+            ring_seconds: of an INVITE, how long a peer that has said something may take for its final answer.
 
         Raises:
             NoAnswer
         """
         key = request.via[0].branch or "", request.method
-        asked = self._asked[key] = asyncio.get_running_loop().create_future()
-        data = bytes(request)
-        wait_seconds, until = seconds if to.transport.is_stream else T1_SECONDS, time.monotonic() + seconds
+        asked = self._asked[key] = _Asked(asyncio.get_running_loop().create_future())
+        data, began = bytes(request), time.monotonic()
+        wait_seconds = seconds if to.transport.is_stream else T1_SECONDS
         try:
-            while (left := until - time.monotonic()) > 0:
-                self._send(data, to)
-                done, _ = await asyncio.wait({asked}, timeout=min(wait_seconds, left))
+            while (left := began + max(seconds, ring_seconds * asked.is_heard) - time.monotonic()) > 0:
+                if not (ring_seconds and asked.is_heard):
+                    self._send(data, to)
+                done, _ = await asyncio.wait({asked.answer}, timeout=min(wait_seconds, left))
                 if done:
-                    return asked.result()
+                    return asked.answer.result()
                 wait_seconds = min(2 * wait_seconds, T2_SECONDS)
-            raise NoAnswer(f"{request.method} was not answered within {seconds} s")
+            raise NoAnswer(f"{request.method} was not answered within {max(seconds, ring_seconds * asked.is_heard)} s")
         finally:
             del self._asked[key]
+
+    def acknowledge(self, ack: SipRequest, to: Hop) -> None:
+        """Say that the final answer to an INVITE of ours was heard: now, and whenever it comes again."""
+        data = bytes(ack)
+        while len(self._acknowledged) >= MOST_UNACKNOWLEDGED:
+            self._acknowledged.popitem(last=False)
+        self._acknowledged[_of_invite(ack)] = data, to
+        self._send(data, to)
 
     async def close(self) -> None:
         for waiting in self._unacknowledged.values():
@@ -237,9 +267,9 @@ class SipWire:
             self.datagrams.send(data, to.address)
 
 
-def _of_invite(request: SipRequest) -> tuple[str, str]:
-    """Return what an INVITE and its ACK have in common: the ACK of a 2xx has another branch."""
-    return request.call_id or "", (request.get_header("cseq") or "").partition(" ")[0]
+def _of_invite(message: SipMessage) -> tuple[str, str]:
+    """Return what an INVITE, its answer and its ACK have in common: the ACK of a 2xx has another branch."""
+    return message.call_id or "", (message.get_header("cseq") or "").partition(" ")[0]
 
 
 def _read(data: bytes) -> SipRequest | SipResponse:
