@@ -127,6 +127,8 @@ class Conversation:
             return FAILED
         finally:
             self.is_over = True
+            while self._meanwhile.first() is not None:  # nobody will hear it
+                self.call.from_worker.take_back(self._meanwhile.drop_first())
 
     def arrive(self, caller: CallerSocket, token: str) -> bool:
         """Take in a caller who came back; False where it is too late."""

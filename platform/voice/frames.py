@@ -174,13 +174,16 @@ class Frames(asyncio.Protocol):
             await self._reader
 
     def pass_on_to(self, sink: Frames, passage: Passage) -> None:
-        """Give every further message to another connection, first those that wait here."""
+        """Give every further message to another connection, first those that wait here; keep them where it is gone."""
+        if not sink.is_open:
+            return
         now = monotonic()
         while self._messages:
             message = self._messages.popleft()
             if isinstance(message, str):
-                return self.fail(CloseCode.UNSUPPORTED_DATA)
-            if lets_pass(passage, message, now):
+                if not self.masks:
+                    return self.fail(CloseCode.UNSUPPORTED_DATA)
+            elif lets_pass(passage, message, now):  # text of a worker is discarded like unknown kinds
                 sink._write(Opcode.BINARY, message)
         self._sink, self._passage, sink._source = sink, passage, self
         self._allow_passing()

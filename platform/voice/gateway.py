@@ -175,7 +175,8 @@ class Gateway:
             return
         conversation = self.conversations.get(returned.call_id)
         if conversation is None or not conversation.arrive(caller, returned.resume_token):
-            raise Refused(CloseCode.CANNOT_RESUME)
+            # It has ended, or was handed over meanwhile: then another gateway takes the same token.
+            raise Refused(CloseCode.GOING_AWAY if self.is_draining else CloseCode.CANNOT_RESUME)
 
     def _holds(self, call_id: uuid.UUID, epoch: int) -> bool:
         conversation = self.conversations.get(call_id)
@@ -221,29 +222,34 @@ class Gateway:
                 self.budgets.leave(call.tenant_id)
                 self.quiet_calls.remove(call)
                 writing.cancel()
-                await asyncio.gather(writing, return_exceptions=True)
                 try:
-                    await self._close(conversation, call, ending)
+                    await self._close(conversation, call, ending, writing)
                 finally:
                     conversation.closed.set()
                     # Not sooner: who came back meanwhile would take the call over from the database.
                     if self.conversations.get(call.call_id) is conversation:
                         del self.conversations[call.call_id]
 
-    async def _close(self, conversation: Conversation, call: OngoingCall, ending: Ending) -> None:
-        """Tell both sides, give the place back and write the end, side by side: none waits for another."""
+    async def _close(
+        self, conversation: Conversation, call: OngoingCall, ending: Ending, writing: asyncio.Task[None]
+    ) -> None:
+        """Tell both sides, give the place back and write the end, side by side: none waits for another.
+
+        Args:
+            writing: what wrote the call's news, and is to stop: where the database does not answer that takes a while.
+        """
         caller = conversation.caller
         if call.fenced is Fence.TAKEN:
             log.warning("call.was_taken_over")
         elif ending is STOPPED and call.can_resume and call.ready_ms is not None:
-            await self._hand_over(conversation, call)
+            await self._hand_over(call, writing)
         else:
             call.end()
             with tracer.start_as_current_span("close"):
                 results = await asyncio.gather(
                     _dismiss(caller, ending.close_code),
                     conversation.release(),
-                    close_call(self.pool, call, ending, self.options, self._few_ends_at_once),
+                    self._write_end(call, ending, writing),
                     return_exceptions=True,
                 )
             for problem in results:
@@ -255,11 +261,16 @@ class Gateway:
         # Another gateway goes on with it, and waits for a moment where the worker's place is not free yet.
         await asyncio.gather(_dismiss(caller, ending.close_code), conversation.release(), return_exceptions=True)
 
-    async def _hand_over(self, conversation: Conversation, call: OngoingCall) -> None:
+    async def _write_end(self, call: OngoingCall, ending: Ending, writing: asyncio.Task[None]) -> None:
+        await asyncio.wait([writing])  # what it could not write is the end's to write
+        await close_call(self.pool, call, ending, self.options, self._few_ends_at_once)
+
+    async def _hand_over(self, call: OngoingCall, writing: asyncio.Task[None]) -> None:
         call.lose_caller(time.monotonic())
         call.leaves_workers = True
         metrics.HANDED_OVER.inc()
         log.info("call.handed_over", duration_ms=call.duration_ms)
+        await asyncio.wait([writing])
         await hand_over_call(self.pool, call, self.options)
 
 

@@ -133,6 +133,15 @@ async def count(session: Session) -> None:
         listening.cancel()
 
 
+async def speak_alone(session: Session) -> None:
+    """Say one thing, and ten more when the caller has long been away."""
+    await session.say()
+    await asyncio.sleep(1.0)
+    for _ in range(10):
+        await session.say()
+    await listen(session)
+
+
 async def read_nothing(session: Session) -> None:
     """Say one thing and read no more: the caller has to wait."""
     await session.say()
@@ -251,6 +260,7 @@ MODES: dict[str, Callable[[Session], Awaitable[None]]] = {
     "lose": lose,
     "vanish": vanish,
     "count": count,
+    "speak_alone": speak_alone,
     "read_nothing": read_nothing,
     "flood": flood,
     "babble": babble,

@@ -110,6 +110,24 @@ async def test_a_database_that_does_not_answer_holds_nobody_up(own_gateway: Star
         assert (await end_of_call(acme, within_seconds=25)).turns_count == 1
 
 
+async def test_nobody_is_billed_while_a_database_that_does_not_answer_is_waited_for(
+    own_gateway: Start, acme: Tenant, place: Any
+) -> None:
+    async with gateway_on_a_wire(own_gateway, GATEWAY_DATABASE_SECONDS="4") as (gateway, wire):
+        async with calling(await sync_to_async(ticket_url)(gateway, acme)) as caller:
+            await ready(caller)
+            began = time.monotonic()
+            await asyncio.sleep(1.5)  # what there is to write at the beginning is written
+            wire.hold()
+            await caller.ask()
+            await asyncio.sleep(0.5)  # it is being written
+            await caller.hang_up()
+            talked_ms = (time.monotonic() - began) * 1000
+        await asyncio.sleep(6)
+        wire.mend()
+        assert abs((await end_of_call(acme, within_seconds=25)).duration_ms - talked_ms) < 1000
+
+
 async def test_a_tenants_lock_that_is_never_given_back_holds_nobody_up(
     own_gateway: Start, acme: Tenant, place: Any
 ) -> None:

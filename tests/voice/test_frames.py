@@ -262,3 +262,25 @@ async def test_what_comes_after_the_other_side_is_gone_is_kept() -> None:
     assert sides.from_caller.messages == 1
     assert await sides.caller.receive() == b"\x01x"
     sides.forget()
+
+
+async def test_text_that_a_worker_said_with_its_handshake_is_discarded_and_the_call_goes_on() -> None:
+    sides = Sides()
+    text, audio = (Frame(Opcode.TEXT, b"words"), Frame(Opcode.BINARY, b"\x01x"))
+    sides.worker.frames_received(text.serialize(mask=False) + audio.serialize(mask=False))
+    await asyncio.sleep(0)
+    assert sides.worker.close_code is None
+    assert whole(sides.to_caller) == [b"\x01x"]
+    sides.forget()
+    await sides.joined
+
+
+async def test_what_waits_for_a_worker_that_is_gone_already_is_kept_for_the_next() -> None:
+    sides = Sides()
+    sides.caller.frames_received(Frame(Opcode.BINARY, b"\x01x").serialize(mask=True))
+    sides.worker.connection_lost(None)
+    assert await sides.joined is sides.worker
+    assert sides.from_caller.messages == 0
+    async with asyncio.timeout(1):
+        assert await sides.caller.receive() == b"\x01x"
+    sides.forget()

@@ -11,14 +11,16 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from asgiref.sync import sync_to_async
+from django.conf import settings
 
 from billing.models import Usage
 from gpu_workers import protocol
 from gpu_workers.protocol import CloseCode, Kind
 from tenants.models import Tenant
-from tenants.scope import enter_tenant
+from tenants.scope import ENTER_SQL, enter_tenant
 from tests.voice import factories
 from tests.voice.callers import (
     Caller,
@@ -120,6 +122,25 @@ async def test_the_newest_of_what_the_agent_says_meanwhile_is_heard_after_the_re
     assert heard[0] > before[-1] + 40
     call = await end_of_call(acme)
     assert call.audio_out_messages < heard[-1] - (heard[0] - before[-1]) + 40  # what nobody heard is not counted
+
+
+async def test_what_the_agent_said_to_nobody_is_not_counted_where_the_caller_stays_away(
+    gateway: GatewayProcess, acme: Tenant, tmp_path: Path
+) -> None:
+    with scripted_worker(tmp_path) as (port, _, _):
+
+        def prepare() -> str:
+            with enter_tenant(acme.id):
+                factories.create_deployment(port=port)
+            return resumable_url(gateway, acme, prompt="mode: speak_alone")
+
+        async with calling(await sync_to_async(prepare)()) as caller:
+            await ready(caller)
+            await caller.next_of(Kind.AUDIO)
+            await lose(caller)
+        call = await end_of_call(acme)
+    assert call.end_reason == "caller_lost"
+    assert call.audio_out_messages == 1
 
 
 def numbers(caller: Caller) -> list[int]:
@@ -333,6 +354,29 @@ async def test_a_gateway_that_stops_hands_its_calls_over(
         assert (call.turns_count, call.audio_in_messages, call.end_reason) == (2, 20, "caller_hung_up")
         starts = [event for event in events_of(log) if event["event"] == "start"]
         assert starts[0]["token"] == starts[1]["token"]
+
+
+async def test_who_comes_back_just_as_the_call_is_handed_over_is_sent_to_another_gateway(
+    gateway: GatewayProcess, own_gateway: Start, acme: Tenant, place: Any
+) -> None:
+    stopping = await asyncio.to_thread(own_gateway, GATEWAY_DRAIN_SECONDS="0.5")
+    async with calling(await sync_to_async(resumable_url)(stopping, acme)) as caller:
+        told = await ready(caller)
+        await caller.ask()
+        await asyncio.sleep(1.5)  # all news are written
+        async with await psycopg.AsyncConnection.connect(settings.DATABASE_URL) as busy:
+            await busy.execute(ENTER_SQL, (str(acme.id),))
+            await busy.execute("SELECT FROM voice_call WHERE id = %s FOR UPDATE", (told["call_id"],))
+            async with coming_back(stopping, told["resume_token"]) as early:
+                await asyncio.sleep(0.2)  # its token is being looked up
+                stopping.process.child.send_signal(signal.SIGTERM)
+                await asyncio.sleep(1.0)  # and now the call's last checkpoint is being written
+                await busy.rollback()
+                assert (await early.closed_with())[0] == CloseCode.GOING_AWAY
+    async with coming_back(gateway, told["resume_token"]) as back:
+        await ready(back)
+        await back.hang_up()
+    await end_of_call(acme)
 
 
 async def test_a_gateway_that_was_only_slow_cannot_write_to_a_call_that_another_took(
