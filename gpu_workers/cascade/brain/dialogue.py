@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -22,13 +23,14 @@ from gpu_workers.cascade.brain.requests import (
     asks_for_times,
     calls_off,
     is_in_a_hurry,
+    is_question,
     read_agreement,
     read_request,
     refuses,
+    split_question,
 )
 from gpu_workers.cascade.brain.sentences import fill_arguments, fill_sentence, slot_of_argument
 from gpu_workers.cascade.brain.slots import Slots, tool_value
-from gpu_workers.cascade.brain.speaking import say_phone
 from gpu_workers.cascade.brain.subjects import INTENT_LIKENESS, SURE_LIKENESS, SWITCH_LIKENESS, Subjects
 from gpu_workers.cascade.brain.task import Intent, Question, Task
 from gpu_workers.cascade.brain.tool_client import ToolReply
@@ -38,6 +40,7 @@ from gpu_workers.cascade.brain.wording import (
     GREETING,
     NOBODY_THERE,
     PUTTING_THROUGH,
+    WHO_I_AM,
     capabilities,
     hand_off_intent,
     wish_in_greeting,
@@ -51,6 +54,9 @@ MOST_WORDS_OF_A_REQUEST = 6
 MOST_CHARACTERS_OF_A_REASON = 500
 PERSONAL = ("name", "phone", "email")
 """Answers that stay good for the caller's next wish."""
+
+_PERSONAL_QUESTIONS = [{"name": name, "type": name} for name in PERSONAL]
+MOST_WORDS_OF_AN_INTRODUCTION = 8
 
 LOOK_UP = "check_availability"
 DEFAULT_HOUR = datetime.time(9)
@@ -129,10 +135,18 @@ class Dialogue:
         heard = with_apostrophes(heard)
         if not words_of(heard):
             return self._say(self._question_again() or "Sorry, I did not hear that.")
-        for answer in (self._answer_request, self._answer_to_offer, self._answer_with_fact):
-            if (found := answer(heard)) is not None:
-                return found
-        return self._answer_wish(heard)
+        answers = (self._answer_request, self._answer_to_offer, self._answer_with_fact, self._answer_introduction)
+        found = next((found for answer in answers if (found := answer(heard)) is not None), None)
+        answer = found or self._answer_wish(heard)
+        self._keep_personal(heard)
+        return answer
+
+    def _keep_personal(self, heard: str) -> None:
+        """Keep a name and a number that the wish under way has no use for: the next one may."""
+        own = {each["name"] for each in self._task.questions} if self._task is not None else set()
+        Slots(self._personal).fill(
+            [each for each in _PERSONAL_QUESTIONS if each["name"] not in own], heard, self._now(), None
+        )
 
     def hear_keys(self, keys: str) -> Answer:
         """Take in keys that the caller pressed, as what they mean now."""
@@ -176,7 +190,7 @@ class Dialogue:
         request = read_request(heard)
         if self._is_closing and agrees is False and length <= MOST_WORDS_OF_A_NO:
             return self._goodbye()
-        if request is Request.GOODBYE and not (task is not None and task.is_confirming):
+        if request is Request.GOODBYE and not self._is_answered_with_goodbye(heard):
             return self._goodbye()
         if request is Request.PERSON:
             return self._hand_off(heard)
@@ -187,6 +201,10 @@ class Dialogue:
             return self._say("No problem. What would you like to do?")
         if request is Request.CAPABILITIES:
             return self._say(f"I can {self._can}. {self._question_again() or 'What would you like?'}")
+        if request is Request.WHO:
+            return self._say(f"I am {WHO_I_AM}. {self._question_again() or 'How can I help you?'}")
+        if request is Request.RECALL and task is not None and self._has_no_use_for(heard):
+            return self._say(task.recall(self._now()) + self._question_again())
         if request is Request.HELLO:
             return self._say(f"Hello. {self._question_again() or 'How can I help you?'}")
         if request is Request.HOLD_ON:
@@ -210,23 +228,53 @@ class Dialogue:
                 return self._go_on(self._take_up(found))
         return self._say("What can I do for you?")
 
+    def _is_answered_with_goodbye(self, heard: str) -> bool:
+        """Return whether a goodbye comes with an answer: `Anna Smith, that's all`."""
+        task = self._task
+        if task is None or task.asks_for_text:
+            return False
+        if task.is_confirming:
+            return read_yes_no(heard) is not None or not re.search(r"\b(?:good)?bye\b", heard, re.IGNORECASE)
+        return not self._has_no_use_for(heard)
+
     def _has_no_use_for(self, heard: str) -> bool:
         """Return whether an utterance changes nothing of a task: `I changed my mind, Friday` does."""
         return self._task is not None and not self._task.would_change(heard, self._now())
 
     def _answer_with_fact(self, heard: str) -> Answer | None:
         task, now = self._task, self._now()
+        if task is not None and task.wants_free_times(heard, now):
+            return None
+        told, asked = split_question(heard)
+        changed = task.would_change(told, now) if task is not None and asked else set()
+        about = asked if changed else heard
         fact = self._subjects.fact_for(
-            task.with_subject(heard) if task is not None else heard,
+            task.with_subject(about) if task is not None else about,
             now,
             is_answering=task is not None and task.is_waiting,
-            is_answered=task is not None and task.is_answered_by(heard, now),
+            is_answered=task is not None and not changed and task.is_answered_by(heard, now),
         )
         if fact is None:
             return None
         self._misses = 0
         self._is_closing = task is None
-        return self._say(fact["answer"], self._question_again() or ANYTHING_ELSE)
+        if task is None or not changed:
+            return self._say(fact["answer"], self._question_again() or ANYTHING_ELSE)
+        said, rest = self._say(fact["answer"]), self._progress(task, told, task.fill(told, now))
+        return Answer([*said.sentences, *rest.sentences], due=rest.due)
+
+    def _answer_introduction(self, heard: str) -> Answer | None:
+        """Answer a caller who so far has told a name, or a number, and no wish."""
+        if self._task is not None or len(words_of(heard)) > MOST_WORDS_OF_AN_INTRODUCTION:
+            return None
+        told = Slots()
+        told.fill(_PERSONAL_QUESTIONS, heard, self._now(), None)
+        found, likeness = self._subjects.closest_intent(heard, self._now())
+        if not told.values or (found is not self._hand_off_intent and likeness >= INTENT_LIKENESS):
+            return None
+        self._misses = 0
+        hello = f"Hello, {told.values['name']}." if "name" in told.values else "Thank you, I have that."
+        return self._say(f"{hello} What can I do for you?")
 
     # --- wishes ------------------------------------------------------------------------------------------------------
     def _answer_wish(self, heard: str) -> Answer:
@@ -234,7 +282,7 @@ class Dialogue:
         found, likeness = self._subjects.closest_intent(heard, now)
         if task is None or (found is not task.intent and likeness >= self._likeness_to_switch(task, heard)):
             if likeness < INTENT_LIKENESS:
-                named = self._subjects.intent_by_choice(heard)
+                named = self._subjects.intent_by_choice(heard) or self._subjects.intent_by_day(heard, now)
                 if named is None:
                     return self._misunderstood(heard)
                 found = named
@@ -253,9 +301,15 @@ class Dialogue:
         if task.slots.dictation.is_hopeless:
             return self._hand_off("The agent could not understand the caller's telephone number.")
         if task.is_waiting and not changed and not heard_a_half:
-            if task.may_skip_asked and refuses(heard):
+            if refuses(heard) and task.asked is not None and task.asked["type"] in PERSONAL:
+                if not task.may_skip_asked:
+                    self._misses += 1
+                    return self._without_it(task, heard)
                 task.skip_asked()
                 return self._go_on(task)
+            if (named := task.question_named(heard)) is not None:
+                task.slots.forget(named["name"])
+                return self._ask(task, named)
             return self._look_up(task, heard) or self._misunderstood(heard)
         return self._progress(task, heard, changed)
 
@@ -274,10 +328,14 @@ class Dialogue:
         """Return how close another intent must be for it to be taken up in the middle of this one."""
         return SURE_LIKENESS if task.is_answered_by(heard, self._now()) else SWITCH_LIKENESS
 
+    def _without_it(self, task: Task, heard: str) -> Answer:
+        if self._misses >= MISSES_BEFORE_HAND_OFF:
+            return self._hand_off(heard)
+        return self._say(f"I am sorry, I can't do that without it. {self._question_again()}")
+
     def _progress(self, task: Task, heard: str, changed: set[str]) -> Answer:
         self._misses, task.offer = 0, None
-        number = f"I have {say_phone(task.slots.values['phone'])}. " if "phone" in changed else ""
-        return self._look_up(task, heard) or self._go_on(task, number)
+        return self._look_up(task, heard) or self._go_on(task, task.acknowledge(changed, self._now()))
 
     def _go_on(self, task: Task, preface: str = "") -> Answer:
         """Ask for what is missing, else confirm, else do it."""
@@ -398,7 +456,8 @@ class Dialogue:
         if asked is not None and asked["type"] == "email" and {"at", "dot"} & set(words_of(heard)):
             return self._say("I did not get that address right. Could you say it again, slowly?")
         again = self._question_again() or f"I can {self._can}."
-        return self._say(f"Sorry, I did not understand that. {again}")
+        sorry = "I am sorry, I don't know that." if is_question(heard) else "Sorry, I did not understand that."
+        return self._say(f"{sorry} {again}")
 
     def _hand_off(self, reason: str) -> Answer:
         """Ask for a name and a number to call back; where even these are not understood, do without."""

@@ -9,9 +9,8 @@ import dataclasses
 
 from gpu_workers.cascade.brain import speaking
 from gpu_workers.cascade.brain.hearing.answers import read_phone
-from gpu_workers.cascade.brain.hearing.words import read_digits
+from gpu_workers.cascade.brain.hearing.words import PHONE_DIGITS, read_digits
 
-PHONE_DIGITS = 10
 AREA_DIGITS = 3
 LOCAL_DIGITS = PHONE_DIGITS - AREA_DIGITS
 GROUPS = (("first three", 3), ("next three", 6), ("last four", 10))

@@ -10,16 +10,23 @@ from typing import Any
 from gpu_workers.cascade.brain.slots import say_value, tool_value
 
 _SLOT = re.compile(r"\{(\w+)\}")
+_SLOT_WITH_ARTICLE = re.compile(r"(?:\b(a) )?\{(\w+)\}")
 
 
 def fill_sentence(sentence: str, values: Mapping[str, Any], now: datetime.datetime) -> str:
-    """Return a sentence with its slots as they are said; a slot without a value is left out."""
+    """Return a sentence with its slots as they are said; a slot without a value is left out.
+
+    `a {service}` reads `an exam`, and `highlights`.
+    """
 
     def said(match: re.Match[str]) -> str:
-        name = match[1]
-        return say_value(values[name], now, name=name) if name in values else ""
+        article, name = match[1], match[2]
+        value = say_value(values[name], now, name=name) if name in values else ""
+        if article is None or value.endswith("s"):
+            return value
+        return f"an {value}" if value[:1].lower() in "aeio" and value else f"{article} {value}"
 
-    filled = _SLOT.sub(said, sentence)
+    filled = _SLOT_WITH_ARTICLE.sub(said, sentence)
     return re.sub(r" +", " ", re.sub(r"\bon (today|tomorrow)\b", r"\1", filled)).strip()
 
 

@@ -7,10 +7,21 @@ import datetime
 from typing import Any
 
 from gpu_workers.cascade.brain import speaking
-from gpu_workers.cascade.brain.dictation import PHONE_DIGITS, Dictation
+from gpu_workers.cascade.brain.dictation import Dictation
 from gpu_workers.cascade.brain.hearing import answers
 from gpu_workers.cascade.brain.hearing.times import FROM_HOUR, Moment, read_moment
-from gpu_workers.cascade.brain.hearing.words import has_content, is_bare_number, read_digits, read_number, without_phone
+from gpu_workers.cascade.brain.hearing.words import (
+    PHONE_DIGITS,
+    has_content,
+    is_bare_number,
+    is_corrected_number,
+    read_digits,
+    read_number,
+    without_phone,
+)
+from gpu_workers.cascade.brain.requests import corrects
+
+MOST_DIGITS_OF_AN_HOUR = 4
 
 
 @dataclasses.dataclass
@@ -20,9 +31,11 @@ class Slots:
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
     moment: Moment = Moment()
     dictation: Dictation = dataclasses.field(default_factory=Dictation)
+    latest: str | None = None
+    """The question that was answered last with a number or an hour: `sorry, I meant three` corrects it."""
 
     def copy(self) -> Slots:
-        return Slots(dict(self.values), self.moment, dataclasses.replace(self.dictation))
+        return dataclasses.replace(self, values=dict(self.values), dictation=dataclasses.replace(self.dictation))
 
     def half_given(self) -> tuple[Moment, Dictation]:
         """Return what was said of answers that are not whole yet, to compare it with what it is a turn later."""
@@ -35,9 +48,13 @@ class Slots:
             asked: the name of the question that was asked last; its answer may be bare.
         """
         changed = set()
+        if is_corrected_number(heard) and self.latest not in (None, asked):
+            questions, asked = [each for each in questions if each["name"] == self.latest], self.latest
         # The digits of a telephone number are no time of day, whatever they look like.
         asked_type = next((each["type"] for each in questions if each["name"] == asked), "")
-        gives_digits = asked_type == "phone" and read_digits(heard)
+        digits = read_digits(heard)
+        is_hour = corrects(heard) and len(digits) <= MOST_DIGITS_OF_AN_HOUR
+        gives_digits = asked_type == "phone" and digits and not is_hour
         for question in questions:
             name = question["name"]
             if gives_digits and question["type"] in ("datetime", "date", "time"):
@@ -52,6 +69,7 @@ class Slots:
             if value is not None and value != self.values.get(name):
                 self.values[name] = value
                 changed.add(name)
+                self.latest = name if question["type"] in ("number", "datetime", "time") else self.latest
         return changed
 
     def missing(self, questions: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -77,6 +95,8 @@ class Slots:
             case "choice":
                 # Said in answer to another question, `Brent` is no `rent`.
                 choices = question["choices"]
+                if known and is_answer_to_other:
+                    return answers.read_named_choice(heard, choices)
                 if choice := answers.read_choice(heard, choices, is_exact=is_answer_to_other):
                     return choice
                 place = answers.read_position(heard, len(choices)) if asked else None
@@ -91,7 +111,7 @@ class Slots:
                 moment = read_moment(heard, now, from_hour=question.get("from_hour", FROM_HOUR))
                 return None if moment.is_vague else moment.time
             case "name":
-                return answers.read_name(heard, asked=asked and not known)
+                return answers.read_name(heard, asked=asked and not known and not answers.read_address(heard))
             case "phone":
                 return self._read_phone(heard, asked=asked)
             case "email":
@@ -100,6 +120,8 @@ class Slots:
                 return self._read_number(question, heard, now, asked=asked)
             case "yes_no":
                 return answers.read_yes_no(heard) if asked else None
+            case "text" if question["name"] == "address" and not asked:
+                return _only_if(not known, answers.read_address(heard))
             case "text":
                 return heard.strip() if asked and has_content(heard) else None
         return None
@@ -114,9 +136,11 @@ class Slots:
 
     @staticmethod
     def _read_number(question: dict[str, Any], heard: str, now: datetime.datetime, *, asked: bool) -> int | None:
-        if asked and read_moment(heard, now).date is None:
+        heard = without_phone(heard)
+        count = answers.read_count(heard, question["ask"])
+        if count is None and asked and read_moment(heard, now).date is None:
             return read_number(heard)
-        return answers.read_count(heard, question["ask"])
+        return count
 
     def _read_phone(self, heard: str, *, asked: bool) -> str | None:
         return self.dictation.take(heard) if asked else answers.read_phone(heard)
@@ -177,6 +201,4 @@ def _only_if(condition: bool, value: Any) -> Any:
 
 
 def _names_a_choice(questions: list[dict[str, Any]], heard: str) -> bool:
-    return any(
-        answers.read_choice(heard, each["choices"], is_exact=True) for each in questions if each["type"] == "choice"
-    )
+    return any(answers.read_named_choice(heard, each["choices"]) for each in questions if each["type"] == "choice")

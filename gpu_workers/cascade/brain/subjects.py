@@ -8,9 +8,10 @@ from collections import Counter
 from typing import Any
 
 from gpu_workers.cascade.brain.hearing.answers import read_choice
+from gpu_workers.cascade.brain.hearing.times import read_moment
 from gpu_workers.cascade.brain.hearing.words import words_of
 from gpu_workers.cascade.brain.intents import IntentModel
-from gpu_workers.cascade.brain.requests import calls_off, is_question
+from gpu_workers.cascade.brain.requests import CALLS_OFF, calls_off, is_question
 from gpu_workers.cascade.brain.slots import Slots
 
 INTENT_LIKENESS = 0.42
@@ -20,7 +21,9 @@ SURE_LIKENESS = 0.72
 """How close in meaning (cosine) an utterance must be to an example; higher where something else is under way, and
 highest where the utterance would also do as an answer to what was asked."""
 UNASKED_FACT_LIKENESS = 0.70
-"""For a fact that was touched without a question."""
+UNASKED_FACT_LEAD = 0.05
+"""For a fact that was touched without a question, and how much closer it must be than any intent: `I want to cancel`
+is a wish."""
 ANSWER_WEIGHT = 0.06
 """Each question of an intent that an utterance answers by itself brings the two closer by so much."""
 CHOICE_WEIGHT = 0.12
@@ -28,8 +31,9 @@ CHOICE_WEIGHT = 0.12
 CANNOT_WEIGHT = 0.15
 """For meaning as embeddings see it, `I can't come on Thursday` is close to `I want to come on Thursday`: an utterance
 like that is so much further from an intent without any such example."""
-UNDOING_WEIGHT = 0.10
-"""Likewise for `I have to call off my haircut`, where nothing of the kind was said."""
+UNDOING_WEIGHT = 0.20
+"""Likewise for `I have to call off my haircut`, and `I'd like to move it to Saturday`, where nothing of the kind was
+said."""
 KEYWORD_WEIGHT = 0.08
 """A word that belongs to one intent alone brings an utterance closer to it by so much."""
 SHORTEST_KEYWORD = 4
@@ -39,9 +43,16 @@ CHOICE_LEAD = 0.10
 UNASKED_CHOICE_LEAD = 0.20
 """How close another word must be to a choice, and how much closer than to the next one."""
 MOST_WORDS_OF_A_CHOICE = 12
+MOST_WORDS_OF_A_DAY = 6
 
 _UNDOES = re.compile(
     r"\b(?:cancel\w*|off|delete|drop|remove|scrap|no longer|any ?more|don't need|do not need|not)\b", re.IGNORECASE
+)
+
+_MOVES = re.compile(
+    r"\b(?:mov\w+|chang\w+|reschedul\w*|swap\w*|switch\w*|shift\w*|postpone\w*|push\w*|instead|another|other|different|later|"
+    r"earlier|sooner|make it|rather)\b",
+    re.IGNORECASE,
 )
 
 Intent = dict[str, Any]
@@ -73,11 +84,12 @@ class Subjects:
 
     def _likeness(self, heard: str, examples: list[str]) -> float:
         """Return how close an utterance is to the closest example that does not deny what it says."""
-        undoing = [each for each in examples if _UNDOES.search(each)]
-        others = [each for each in examples if each not in undoing]
-        undone, done = (self._model.closest(heard, [each])[1] for each in (undoing, others))
-        likeness = max(done, undone if _UNDOES.search(heard) else undone - UNDOING_WEIGHT)
-        is_denied = calls_off(heard) and not any(map(calls_off, examples))
+        likeness, is_off = -1.0, calls_off(heard)
+        missing = [kind for kind in (_UNDOES, _MOVES, CALLS_OFF) if not is_off and not kind.search(heard)]
+        for example in examples:
+            weight = UNDOING_WEIGHT if any(kind.search(example) for kind in missing) else 0.0
+            likeness = max(likeness, self._model.closest(heard, [[example]])[1] - weight)
+        is_denied = is_off and not any(map(calls_off, examples))
         return likeness - CANNOT_WEIGHT if is_denied else likeness
 
     def intent_by_choice(self, heard: str) -> Intent | None:
@@ -90,6 +102,13 @@ class Subjects:
             )
         ]
         return naming[0] if len(naming) == 1 else None
+
+    def intent_by_day(self, heard: str, now: datetime.datetime) -> Intent | None:
+        """Return the first intent that asks for a day, where little more than a day was said: `okay, Tuesday then`."""
+        if len(words_of(heard)) > MOST_WORDS_OF_A_DAY or read_moment(heard, now).date is None:
+            return None
+        asking = (each for each in self._intents if any(q["type"] == "datetime" for q in each.get("questions", [])))
+        return next(asking, None)
 
     def closest_choice(self, heard: str, choices: list[str], *, is_asked: bool) -> str | None:
         """Return the choice that is meant in other words: `inside` for `dining room`; None where that is not plain.
@@ -125,7 +144,8 @@ class Subjects:
             needed = SURE_LIKENESS
         if likeness < needed:
             return None
-        return self._facts[best] if likeness >= self.closest_intent(heard, now)[1] else None
+        lead = 0.0 if asks else UNASKED_FACT_LEAD
+        return self._facts[best] if likeness >= self.closest_intent(heard, now)[1] + lead else None
 
 
 def _keywords(intents: list[Intent]) -> list[set[str]]:

@@ -8,10 +8,12 @@ import re
 from typing import Any
 
 from gpu_workers.cascade.brain.hearing.answers import read_yes_no
+from gpu_workers.cascade.brain.hearing.times import read_moment
 from gpu_workers.cascade.brain.hearing.words import words_of
 from gpu_workers.cascade.brain.offers import Offer
-from gpu_workers.cascade.brain.requests import is_question
-from gpu_workers.cascade.brain.slots import Slots, ask_for_rest
+from gpu_workers.cascade.brain.requests import asks_for_times, corrects, is_question
+from gpu_workers.cascade.brain.slots import Slots, ask_for_rest, say_value
+from gpu_workers.cascade.brain.speaking import say_phone
 
 Intent = dict[str, Any]
 Question = dict[str, Any]
@@ -20,9 +22,9 @@ _WORDS_OF_TYPE = {
     "name": {"name"},
     "phone": {"number", "phone", "telephone"},
     "email": {"email", "mail", "address"},
-    "datetime": {"time", "day", "date", "hour"},
+    "datetime": {"time", "day", "date", "hour", "later", "earlier", "sooner"},
     "date": {"day", "date"},
-    "time": {"time", "hour"},
+    "time": {"time", "hour", "later", "earlier", "sooner"},
 }
 """How callers call a question when they want to answer it again: `the time is wrong`."""
 MOST_WORDS_TO_NAME_A_QUESTION = 8
@@ -39,6 +41,8 @@ class Task:
     offer: Offer | None = None
     needed: set[str] = dataclasses.field(default_factory=set)
     """The questions that the tool cannot do without."""
+    known: set[str] = dataclasses.field(default_factory=set)
+    """The questions that were answered before the caller spoke last."""
     skipped: set[str] = dataclasses.field(default_factory=set)
     """The questions that the caller would not answer."""
 
@@ -83,6 +87,44 @@ class Task:
             return heard
         return re.sub(r"\b(?:it|that|this one|that one)\b(?!')", str(chosen[0]), heard, count=1)
 
+    def wants_free_times(self, heard: str, now: datetime.datetime) -> bool:
+        """Return whether a caller asks for free times where a time is waited for: `are you free tomorrow morning?`."""
+        question = self.missing
+        if question is None or question["type"] != "datetime" or not asks_for_times(heard):
+            return False
+        return not read_moment(heard, now).is_empty
+
+    def acknowledge(self, changed: set[str], now: datetime.datetime) -> str:
+        """Return what is said back of answers before the next question.
+
+        A telephone number always is; other answers where the caller could doubt that they were heard: those that
+        correct an earlier one, and those in whose stead something else was asked. A confirmation says all the rest.
+        """
+        taken = [
+            name for name in changed if name != "phone" and (name in self.known or self.asking in self._unanswered)
+        ]
+        self.known |= set(self.slots.values)
+        said = [say_value(self.slots.values[name], now, name=name) for name in sorted(taken) if self._is_said(name)]
+        noted = f"All right, {' and '.join(said)}. " if said and self.missing is not None else ""
+        number = f"I have {say_phone(self.slots.values['phone'])}. " if "phone" in changed else ""
+        return noted + number
+
+    @property
+    def _unanswered(self) -> set[str]:
+        return {each["name"] for each in self.questions if each["name"] not in self.slots.values}
+
+    def _is_said(self, name: str) -> bool:
+        question = self.question(name)
+        return question is not None and question["type"] not in ("text", "yes_no")
+
+    def recall(self, now: datetime.datetime) -> str:
+        """Return what the caller has answered so far, but for what is about to be said anyway."""
+        values = self.slots.values
+        said = [
+            say_value(values[each["name"]], now, name=each["name"]) for each in self.questions if each["name"] in values
+        ]
+        return "" if self.is_confirming or not said else f"So far I have {', '.join(said)}. "
+
     def question(self, name: str | None) -> Question | None:
         return next((each for each in self.questions if each["name"] == name), None)
 
@@ -96,6 +138,8 @@ class Task:
 
     def is_answered_by(self, heard: str, now: datetime.datetime) -> bool:
         """Return whether an utterance answers what was asked, so that it is less likely a new wish."""
+        if self.question_named(heard) or (self.is_confirming or corrects(heard)) and self.would_change(heard, now):
+            return True
         if self.is_confirming:
             return read_yes_no(heard) is not None
         return self.asked is not None and bool(self.slots.copy().fill([self.asked], heard, now, self.asking))

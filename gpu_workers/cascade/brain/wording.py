@@ -14,6 +14,7 @@ GREETING = "Hello. How can I help you?"
 GOODBYE = "Thank you for calling. Goodbye."
 LOST_THREAD = "I am sorry, I lost my thread. Could you say that again?"
 PUTTING_THROUGH = "I will put you through to somebody now. One moment, please."
+WHO_I_AM = "the automatic assistant of {business}, not a person, but I can help you with most things"
 HAND_OFF = "I will ask somebody to call you back."
 NOBODY_THERE = "I am sorry, I can't help you with that, and I can't reach anybody from here."
 

@@ -8,9 +8,12 @@ import re
 from gpu_workers.cascade.brain.hearing.dates import MONTHS, WEEKDAYS
 from gpu_workers.cascade.brain.hearing.words import (
     DIGIT_WORDS,
+    MISHEARD_DIGITS,
+    PHONE_DIGITS,
     TENS,
     UNITS,
     digit_runs,
+    long_number_at,
     number_at,
     ordinal_of,
     read_digits,
@@ -51,7 +54,7 @@ _YES_PHRASES = (
     "that is right",
     "why not",
 )
-_NO = {"no", "nope", "nah", "not", "wrong", "incorrect", "don't", "isn't", "never"}
+_NO = {"no", "nope", "nah", "not", "none", "neither", "wrong", "incorrect", "don't", "isn't", "never"}
 
 
 def read_yes_no(heard: str) -> bool | None:
@@ -76,14 +79,8 @@ def read_choice(heard: str, choices: list[str], *, is_exact: bool = False) -> st
         is_exact: do not allow for what recognisers get wrong.
     """
     words = words_of(heard)
-    text = " ".join(words)
-    exact = [choice for choice in choices if re.search(rf"\b{re.escape(' '.join(words_of(choice)))}(?:s|es)?\b", text)]
-    if exact:
-        return max(exact, key=len)
-    squeezed = {"".join(words[start:end]) for end in range(len(words) + 1) for start in range(max(0, end - 4), end)}
-    joined = [choice for choice in choices if "".join(words_of(choice)) in squeezed]
-    if joined:
-        return max(joined, key=len)
+    if named := read_named_choice(heard, choices):
+        return named
     if is_exact:
         return _by_single_word(words, choices)
     scored = sorted(((_likeness(words, words_of(choice)), choice) for choice in choices), reverse=True)
@@ -94,6 +91,18 @@ def read_choice(heard: str, choices: list[str], *, is_exact: bool = False) -> st
         if not own or _likeness(words, own) >= 0.6:
             return best
     return _by_single_word(words, choices)
+
+
+def read_named_choice(heard: str, choices: list[str]) -> str | None:
+    """Return which of the choices was said with all its words."""
+    words = words_of(heard)
+    text = " ".join(words)
+    exact = [choice for choice in choices if re.search(rf"\b{re.escape(' '.join(words_of(choice)))}(?:s|es)?\b", text)]
+    if exact:
+        return max(exact, key=len)
+    squeezed = {"".join(words[start:end]) for end in range(len(words) + 1) for start in range(max(0, end - 4), end)}
+    joined = [choice for choice in choices if "".join(words_of(choice)) in squeezed]
+    return max(joined, key=len, default=None)
 
 
 def _own_words(choice: str, choices: list[str]) -> list[str]:
@@ -114,10 +123,15 @@ def _by_single_word(words: list[str], choices: list[str]) -> str | None:
     """`the deep one` for `deep cleaning`, where no other choice has that word."""
     for word in words:
         if len(word) >= 3 and word not in ("the", "and", "for", "you", "one"):
-            having = [choice for choice in choices if word in words_of(choice)]
+            having = [choice for choice in choices if any(_is_form_of(word, each) for each in words_of(choice))]
             if len(having) == 1:
                 return having[0]
     return None
+
+
+def _is_form_of(word: str, stem: str) -> bool:
+    """Whether a word is another, or a form of it: `leaking` of `leak`."""
+    return word == stem or (len(stem) >= 4 and word in (f"{stem}s", f"{stem}ed", f"{stem}ing", f"{stem}y"))
 
 
 def read_position(heard: str, count: int) -> int | None:
@@ -152,6 +166,7 @@ _BEFORE_NAME = re.compile(
 )
 _BEFORE_NAME_AGAIN = re.compile(rf"\b(?P<before>{_NAMED}|this is|it is|it's)\s+(?P<name>.+)", re.IGNORECASE)
 """`My name is John, it's John Doe`: the last one counts."""
+_ASKING = re.compile(r"(?:is|are|can|could|would|should|do|does|did|what|where|when|how|who|why)\b", re.IGNORECASE)
 _AFTER_NAME = re.compile(
     r"[,.;!?]|\b(?:and my|and the|and i|and it|please|thank|thanks|speaking|calling|my number|i'd|i would|on|at|with|"
     r"phone|number|is|here)\b",
@@ -159,9 +174,9 @@ _AFTER_NAME = re.compile(
 )
 _BEFORE_NAMES = {
     *(
-        "a an the yes yeah yep no sure ok okay hello hi hey um uh well just me my it so oh and sorry of course right"
+        "a an the yes yeah yep no sure ok okay hello hi hey um uh hm hmm well just me my it so oh and sorry of course"
     ).split(),
-    *("it's i'm that's is that put under for good great please").split(),
+    *("right it's i'm that's is that put under for good great please").split(),
 }
 """What people say before a name when they are asked for it."""
 _NO_NAMES = _BEFORE_NAMES | {
@@ -183,6 +198,8 @@ def read_name(heard: str, *, asked: bool) -> str | None:
     if spelled := _read_spelled(text):
         return spelled
     match = _BEFORE_NAME.search(text)
+    if match is None and _ASKING.match(text):
+        return None
     if match is None:
         return _first_name(re.split(r"[;!?.]|,\s", text), is_told=True) if asked else None
     while again := _BEFORE_NAME_AGAIN.search(match["name"]):
@@ -212,12 +229,25 @@ def _as_name(piece: str, *, is_told: bool) -> str | None:
     return " ".join(part[0].upper() + part[1:] for part in parts) or None
 
 
+_SPELLED = re.compile(r"(?<!['’])\b(?:[A-Za-z](?:[\s.,-]+)){2,}[A-Za-z]\b")
+"""`A N N A`, `A-N-N-A`: letters said one by one."""
+_BEFORE_SPELLED = re.compile(r"[\s,.]*\b(?:that's|that is|spelled|spelt|it's|which is)?[\s,.]*$", re.IGNORECASE)
+LIKENESS_OF_A_SPELLED_NAME = 0.6
+
+
 def _read_spelled(text: str) -> str | None:
-    """`A N N A`, `A-N-N-A`: letters said one by one."""
-    match = re.search(r"\b(?:[A-Za-z](?:[\s.,-]+)){2,}[A-Za-z]\b", text)
-    if not match:
+    """Return the name in which letters are spelled: `Anna Smyth, S M Y T H` says how the closest word is written."""
+    match = _SPELLED.search(text)
+    if match is None:
         return None
-    return "".join(re.findall(r"[A-Za-z]", match[0])).capitalize()
+    spelled = "".join(re.findall(r"[A-Za-z]", match[0])).capitalize()
+    around = f"{_BEFORE_SPELLED.sub('', text[: match.start()])} {text[match.end() :].strip(' ,.')}"
+    words = (read_name(around, asked=True) or "").split()
+    alike = [difflib.SequenceMatcher(None, word.lower(), spelled.lower()).ratio() for word in words]
+    if not alike or max(alike) < LIKENESS_OF_A_SPELLED_NAME:
+        return spelled
+    words[alike.index(max(alike))] = spelled
+    return " ".join(words)
 
 
 def read_phone(heard: str) -> str | None:
@@ -228,29 +258,67 @@ def read_phone(heard: str) -> str | None:
     for digits in (*digit_runs(heard), read_digits(heard)):
         if len(digits) == 11 and digits.startswith("1"):
             return digits[1:]
-        if len(digits) == 10:
+        if len(digits) == PHONE_DIGITS:
             return digits
+    first, digits = words_of(heard)[:1], read_digits(heard)
+    if len(digits) == PHONE_DIGITS - 1 and first and first[0] in MISHEARD_DIGITS:
+        # `For 155 550 123`: the first digit was taken for a word.
+        return MISHEARD_DIGITS[first[0]] + digits
     return None
+
+
+_COMPANY = (
+    (r"\b(?:just|only) (?:me|myself)\b|\bby myself\b", 1),
+    (r"\b(?:me|i) and (?:my|a) \w+|\bmy \w+ and (?:i|me|myself)\b|\bthe two of us\b|\bboth of us\b", 2),
+)
+"""How callers count themselves: `me and my wife`."""
+_PEOPLE = {"people", "guests", "persons", "adults"}
 
 
 def read_count(heard: str, ask: str) -> int | None:
     """Return the number of what a question counts, said unasked: `four people` where it asks `for how many people`."""
     words, counted = words_of(heard), set(words_of(ask))
-    is_of_people = bool(counted & {"people", "guests", "persons"})
+    is_of_people, has_hour = bool(counted & _PEOPLE), re.search(r"\bat \w+.*\bfor\b", " ".join(words)) is not None
     for index in range(len(words)):
-        if (number := number_at(words, index)) is None:
+        if (number := long_number_at(words, index)) is None:
             continue
         before, after = words[max(0, index - 2) : index], words[index + number[1] : index + number[1] + 2]
         noun = after[0] if after else ""
         if len(noun) > 3 and (noun in counted or f"{noun}s" in counted):
             return number[0]
-        if is_of_people and (
-            before in (["table", "for"], ["party", "of"], ["reservation", "for"])
-            or after == ["of", "us"]
-            or noun in ("people", "guests", "persons", "adults")
+        if (
+            is_of_people
+            and (
+                before in (["table", "for"], ["party", "of"], ["reservation", "for"])
+                or after == ["of", "us"]
+                or noun in _PEOPLE
+                # `At one, for six`: the hour is told already.
+                or has_hour
+                and before[-1:] == ["for"]
+            )
         ):
             return None if after[:1] in (["o'clock"], ["am"], ["pm"], ["thirty"], ["fifteen"]) else number[0]
-    return None
+    return read_company(heard) if is_of_people else None
+
+
+def read_company(heard: str) -> int | None:
+    """Return how many people a caller and those who are named with the caller make."""
+    text = " ".join(words_of(heard))
+    return next((count for pattern, count in _COMPANY if re.search(pattern, text)), None)
+
+
+_STREET = r"street|st|road|rd|avenue|ave|lane|drive|court|way|boulevard|place|square|close|terrace"
+_HOUSE = rf"(?:\d+|{'|'.join([*UNITS, *TENS])})"
+_ADDRESS = re.compile(
+    rf"\baddress(?: is|'s) (?P<told>[^.,;!?]+)|\b(?P<numbered>{_HOUSE}\b[\w\s-]{{1,30}}?\b(?:{_STREET}))\b",
+    re.IGNORECASE,
+)
+
+
+def read_address(heard: str) -> str | None:
+    """Return a street with its number that was told without being asked for: `my address is 5 Elm Street`."""
+    found = _ADDRESS.search(heard)
+    return (found["told"] or found["numbered"]).strip() if found else None
 
 
 def read_email(heard: str) -> str | None:
@@ -258,7 +326,7 @@ def read_email(heard: str) -> str | None:
     text = heard.lower().strip().rstrip(".!?")
     if match := re.search(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", text):
         return match[0]
-    text = re.sub(r"^(?:it's|it is|my e-?mail(?: address)? is|that's|sure|yes)[,\s]+", "", text)
+    text = re.sub(r"^.*\b(?:it's|is|that's|to|no|sorry|actually|sure|yes)\b[,\s]+(?=.*\S\s+at\s)", "", text)
     for word, digit in DIGIT_WORDS.items():
         if len(word) > 2:
             text = re.sub(rf"\b{word}\b", digit, text)

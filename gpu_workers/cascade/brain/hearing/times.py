@@ -22,7 +22,7 @@ PARTS_OF_DAY = {
     "evening": (18, 0),
     "tonight": (18, 0),
 }
-_BEFORE_HOUR = {"at", "around", "about", "by", "say", "after", "make"}
+_BEFORE_HOUR = {"at", "around", "about", "by", "say", "after", "make", "meant", "mean"}
 _COUNTED = {
     "people",
     "persons",
@@ -43,6 +43,8 @@ _COUNTED = {
     "years",
 }
 FROM_HOUR = 8
+EARLIEST_MORNING = 5
+"""Said after `in the morning`, `seven` is before noon; `three` is another wish."""
 _FILLERS = {
     "at",
     "around",
@@ -77,8 +79,15 @@ class Moment:
         time, part = self.time, self.part_of_day or earlier.part_of_day
         if time is None:
             return Moment(self.date or earlier.date, earlier.time, earlier.is_vague, part)
-        if self.part_of_day == "" and earlier.is_vague and earlier.part_of_day == "morning" and 12 < time.hour < 20:
+        if (
+            self.part_of_day == ""
+            and earlier.is_vague
+            and earlier.part_of_day == "morning"
+            and EARLIEST_MORNING <= time.hour - 12 < 8
+        ):
             time = time.replace(hour=time.hour - 12)
+        if (part == "morning") != (time.hour < 12):
+            part = self.part_of_day
         return Moment(self.date or earlier.date, time, self.is_vague, part)
 
     @property
@@ -189,7 +198,7 @@ def _numeric_clock(words: list[str], before_hour: set[str]) -> tuple[int, int, s
             or following == "o'clock"
             or before in before_hour
             or (all(each in _FILLERS | set(PARTS_OF_DAY) for each in [*words[:index], *words[end:]]))
-            or following in ("in", "tomorrow", "works", "would", "is", "please", "then")
+            or following in ("in", "tomorrow", "works", "would", "is", "please", "then", "instead")
         ):
             if 1 <= hour <= 12:
                 return hour, 0, half or (_half(words, end + 1) if following == "o'clock" else "")

@@ -79,7 +79,9 @@ _WITHOUT_CONTENT = {
     "hmm",
 }
 _AROUND_NUMBERS = {"um", "uh", "just", "about", "maybe", "for", "so", "please", "yes", "yeah", "of", "us"}
+_TAKING_BACK = {"sorry", "no", "wait", "i", "meant", "mean", "actually"}
 REPEATS = {"double": 2, "triple": 3}
+PHONE_DIGITS = 10
 
 
 _DROPPED_APOSTROPHES = {
@@ -118,6 +120,13 @@ def is_bare_number(heard: str) -> bool:
     return found is not None and found[1] == len(words)
 
 
+def is_corrected_number(heard: str) -> bool:
+    """Return whether an utterance is a small number that takes back another: `sorry, I meant three`."""
+    words = words_of(heard)
+    rest = [word for word in words if word not in _TAKING_BACK]
+    return len(rest) < len(words) and is_bare_number(" ".join(rest))
+
+
 def has_content(heard: str) -> bool:
     """Return whether an utterance is more than `um, yes`."""
     return any(word not in _WITHOUT_CONTENT for word in words_of(heard))
@@ -128,6 +137,7 @@ def words_of(heard: str) -> list[str]:
     text = heard.lower().replace("’", "'")
     text = re.sub(r"\b([ap])\.?\s?m\b\.?", r"\1m", text)
     text = re.sub(r"(\d)([ap]m)\b", r"\1 \2", text)
+    text = re.sub(r"\bto-(day|night|morrow)\b", r"to\1", text)
     text = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text)
     return re.findall(r"\d+:\d\d|\d+(?:st|nd|rd|th)\b|\d+(?:\.\d+)?|[a-z]+(?:'[a-z]+)?", text)
 
@@ -157,18 +167,16 @@ def number_at(words: list[str], position: int) -> tuple[int, int] | None:
 def read_number(heard: str) -> int | None:
     """Return the first whole number said, up to 999,999; None where there is none."""
     words = words_of(heard)
-    for start in range(len(words)):
-        if (
-            number_at(words, start)
-            or words[start] == "a"
-            and words[start + 1 : start + 2] in (["hundred"], ["thousand"])
-        ):
-            return _long_number(words, start)
-    return None
+    found = next((found for start in range(len(words)) if (found := long_number_at(words, start))), None)
+    return found[0] if found else None
 
 
-def _long_number(words: list[str], position: int) -> int:
-    total = current = 0
+def long_number_at(words: list[str], start: int) -> tuple[int, int] | None:
+    """Return (value, number of words) of the number up to 999,999 that begins here, or None."""
+    is_round = words[start] == "a" and words[start + 1 : start + 2] in (["hundred"], ["thousand"])
+    if number_at(words, start) is None and not is_round:
+        return None
+    total, current, position, end = 0, 0, start, start
     while position < len(words):
         word = words[position]
         if word == "hundred":
@@ -176,7 +184,8 @@ def _long_number(words: list[str], position: int) -> int:
         elif word == "thousand":
             total, current = total + (current or 1) * 1000, 0
         elif word in ("and", "a"):
-            pass
+            position += 1
+            continue
         elif found := number_at(words, position):
             if current % 100 and current < 100:
                 break
@@ -185,7 +194,8 @@ def _long_number(words: list[str], position: int) -> int:
         else:
             break
         position += 1
-    return total + current
+        end = position
+    return total + current, end - start
 
 
 def read_digits(heard: str) -> str:
