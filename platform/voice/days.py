@@ -7,7 +7,7 @@ from typing import Any
 from django.db import connections
 
 from tenants import audit
-from tenants.models import Tenant, User
+from tenants.models import Tenant, User, check_time_zone
 from tenants.ownership import entered_tenant_id
 from tenants.scope import current_alias
 from voice import ledger_days, statements
@@ -25,10 +25,13 @@ def change_time_zone(tenant: Tenant, time_zone: str, *, actor: User) -> None:
     """Let the entered tenant's days begin at another hour: also those that have been, in the same transaction.
 
     Times that are one moment (of calls, appointments) stay what they are; hours of the week are read in the new zone.
+
+    Raises:
+        ValidationError: there is no such zone.
     """
+    check_time_zone(time_zone)
     _run(statements.FREEZE_DAYS)
     before, tenant.time_zone = tenant.time_zone, time_zone
-    tenant.full_clean()
     tenant.save(update_fields=["time_zone"])
     rebuild_days()
     ledger_days.rebuild()

@@ -20,8 +20,8 @@ from voice.telephony.sip.codecs import G711, Codec, Opus
 from voice.telephony.sip.door import Door
 from voice.telephony.sip.media import NoCommonSound, read_offer, write_answer, write_offer
 from voice.telephony.sip.options import SipOptions
-from voice.telephony.sip.registration import Trunk
 from voice.telephony.sip.rtp import HEADER, RtpLine
+from voice.telephony.sip.trunks import Trunk
 from voice.telephony.transcoding import OpusVoice
 
 PEER = ("127.0.0.1", 4000)

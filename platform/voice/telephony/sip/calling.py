@@ -11,7 +11,7 @@ from aiosipua.headers import stringify_uri
 
 from voice.telephony.models import TelephoneLeg
 from voice.telephony.sip.hops import Here, Hop, uri_at
-from voice.telephony.sip.registration import Trunk
+from voice.telephony.sip.trunks import Trunk
 from voice.telephony.sip.wire import NoAnswer, SipWire
 
 GOODBYE_SECONDS = 2.0

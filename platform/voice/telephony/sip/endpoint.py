@@ -27,9 +27,10 @@ from voice.telephony.sip.leg import ALLOW, SipLeg, is_sips
 from voice.telephony.sip.media import Media, NoCommonSound, read_offer
 from voice.telephony.sip.options import SipOptions
 from voice.telephony.sip.placing import Placed, claim, grant_call
-from voice.telephony.sip.registration import Registration, Trunk, Unreachable
+from voice.telephony.sip.registration import Registration
 from voice.telephony.sip.rtp import NoPortLeft
 from voice.telephony.sip.timers import SessionTimer
+from voice.telephony.sip.trunks import Trunk, Unreachable
 from voice.telephony.sip.wire import Arrived, SipWire
 
 log = structlog.get_logger(__name__)

@@ -33,7 +33,7 @@ class SipOptions:
     """As voice.telephony.sip.door reads them."""
     passwords: dict[str, str] = dataclasses.field(repr=False)
     register: tuple[str, ...]
-    """As voice.telephony.sip.registration reads them."""
+    """As voice.telephony.sip.trunks reads them."""
     trunk: str
     """The same, of where calls are placed; empty: none are."""
     ring_seconds: float
